@@ -1,0 +1,1 @@
+"""MetaIRN: learned, attention-based intrinsic rewards for temporal credit assignment."""

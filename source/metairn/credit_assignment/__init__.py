@@ -1,0 +1,1 @@
+"""Methods of credit assignment, one per file, behind one interface (assigner.CreditAssigner)."""

@@ -1,0 +1,43 @@
+"""LIRPG: an intrinsic reward for each step from its observation and action alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
+from metairn.episodes import EpisodeBatch, EpisodeSpec
+from metairn.networks.mlp import mlp
+
+
+class LIRPG(MetaLearnedReward):
+    """r_in,t = tanh(MLP(o_t, a_t)).
+
+    It cannot see what came of an action, so it can only learn which actions are good, not which
+    reward belongs to them: the baseline that attention is measured against.
+
+    Args:
+        spec: sizes of observations and actions.
+        reward_hidden_sizes: width of each hidden layer of the reward network.
+        learning: see MetaLearnedReward.
+
+    Source: Zheng et al. 2018, section 4 and the network of its delayed MuJoCo experiments.
+    """
+
+    def __init__(
+        self, spec: EpisodeSpec, reward_hidden_sizes: Sequence[int] = (64, 64), **learning: Any
+    ) -> None:
+        super().__init__(spec, **learning)
+        inputs = spec.observation_size + spec.action_size
+        # Small, not zero: a zero layer would pass no gradient to those below it.
+        self.network = mlp(inputs, reward_hidden_sizes, 1, last_gain=0.1)
+
+    def intrinsic_rewards(self, episodes: EpisodeBatch) -> Float[Tensor, "B T"]:
+        """tanh(MLP(o_t, a_t))."""
+        actions = episodes.encoded_actions(self.spec)
+        inputs = torch.cat([episodes.acted_on, actions], dim=-1)
+        return self.network(inputs).squeeze(-1).tanh()

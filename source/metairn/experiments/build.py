@@ -1,0 +1,224 @@
+"""From a composed configuration to what runs: the only reader of one."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gymnasium
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from metairn.environments.task import BatchedTask
+from metairn.experiments.settings import (
+    BadInput,
+    GymnasiumEnvironment,
+    TrainingSettings,
+    checked_arguments,
+    construct,
+    resolve_target,
+)
+from metairn.intrinsic_attention_ppo import IntrinsicAttentionPPOConfig
+from metairn.intrinsic_attention_ppo.rl_module import episode_spec
+
+# What the yaml files say beside constructor arguments.
+ABOUT_METHOD = ("name", "_target_", "display")
+ABOUT_ENVIRONMENT = ("name", "_target_", "partition_by")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run, checked and ready.
+
+    Args:
+        label: what the run is called in messages.
+        folder: its run folder.
+        config: the resolved configuration, without what cannot change a result.
+        algorithm: RLlib's configuration.
+        training: the training group.
+        random_return: expected return of the uniformly random policy; None if unknown.
+        optimal_return: expected return of the best policy; None if unknown.
+        force: whether to start over.
+    """
+
+    label: str
+    folder: Path
+    config: dict[str, Any]
+    algorithm: IntrinsicAttentionPPOConfig
+    training: TrainingSettings
+    random_return: float | None
+    optimal_return: float | None
+    force: bool
+
+
+def build_experiment(composed: DictConfig) -> Experiment:
+    """Checks a composed configuration and turns it into an Experiment; writes nothing.
+
+    Raises:
+        BadInput: one sentence for whatever is wrong with it.
+    """
+    try:
+        config: Any = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise BadInput(f"{str(error).splitlines()[0]}.") from error
+    for key in ("study", "output_root"):
+        if not isinstance(config[key], str) or not config[key]:
+            raise BadInput(f"{key}={config[key]} is not allowed: it must be a text.")
+    if "/" in config["study"] or config["study"].startswith("."):
+        raise BadInput(f"study={config['study']} is not allowed: it must be a folder's name.")
+    if type(config["seed"]) is not int or config["seed"] < 0:
+        raise BadInput(f"seed={config['seed']} is not allowed: it must be a whole number from 0.")
+    if not isinstance(config["force"], bool):
+        raise BadInput(f"force={config['force']} is not allowed: it must be true or false.")
+
+    arguments = checked_arguments("training", TrainingSettings, config["training"])
+    training = construct("training", TrainingSettings, arguments)
+    env, env_config, task = _environment(config["environment"])
+    algorithm = _algorithm(config, training, env, env_config, task)
+    kept = {k: v for k, v in config.items() if k not in ("force", "output_root")}
+    return Experiment(
+        label=_label(config),
+        folder=_folder(config),
+        config=kept,
+        algorithm=algorithm,
+        training=training,
+        random_return=None if task is None else task.random_return,
+        optimal_return=None if task is None else task.optimal_return,
+        force=config["force"],
+    )
+
+
+def _partition(config: dict[str, Any]) -> list[tuple[str, Any]]:
+    environment = config["environment"]
+    varying = [(key, environment[key]) for key in environment["partition_by"]]
+    return [
+        ("method", config["method"]["name"]),
+        ("environment", environment["name"]),
+        *varying,
+        ("seed", config["seed"]),
+    ]
+
+
+def _label(config: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in _partition(config))
+
+
+def _folder(config: dict[str, Any]) -> Path:
+    """<output_root>/<study>/method=.../environment=.../<key>=<value>/seed=..."""
+    root = Path(config["output_root"]) / config["study"]
+    return root.joinpath(*(f"{k}={quote(str(v), safe='')}" for k, v in _partition(config)))
+
+
+def _environment(group: dict[str, Any]) -> tuple[str, dict[str, Any], BatchedTask | None]:
+    """The environment's id, its keyword arguments and what it knows about itself."""
+    target = resolve_target("environment", group["_target_"])
+    values = {key: value for key, value in group.items() if key not in ABOUT_ENVIRONMENT}
+    arguments = checked_arguments("environment", target, values)
+    made = construct("environment", target, arguments)
+    if isinstance(made, GymnasiumEnvironment):
+        return made.id, made.kwargs, None
+    return f"metairn.environments:metairn/{target.__name__}-v0", arguments, made
+
+
+def _algorithm(
+    config: dict[str, Any],
+    training: TrainingSettings,
+    env: str,
+    env_config: dict[str, Any],
+    task: BatchedTask | None,
+) -> IntrinsicAttentionPPOConfig:
+    spec = _spec(config, env, env_config)
+    method = config["method"]
+    assigner_class = resolve_target("method", method["_target_"])
+    values = {key: value for key, value in method.items() if key not in ABOUT_METHOD}
+    settings = checked_arguments("method", assigner_class, values, skip=("spec",))
+    assigner = construct("method", assigner_class, settings, spec)
+    if assigner.needs_ground_truth and task is None:
+        raise BadInput(
+            f"method={method['name']} is not allowed with environment="
+            f"{config['environment']['name']}: it needs an environment that states its "
+            "ground-truth credit."
+        )
+    _check_outer_data(getattr(assigner, "meta_learning", None), training, task)
+    share = -(-training.train_batch_env_steps // max(training.num_learners, 1))
+    return (
+        IntrinsicAttentionPPOConfig()
+        .environment(env=env, env_config=env_config)
+        .env_runners(
+            num_env_runners=training.num_env_runners,
+            num_envs_per_env_runner=_num_envs(training, task),
+        )
+        .learners(
+            num_learners=training.num_learners,
+            num_gpus_per_learner=training.num_gpus_per_learner,
+        )
+        .training(
+            credit_assigner=assigner_class,
+            credit_assigner_settings=settings,
+            hidden_sizes=tuple(training.hidden_sizes),
+            lr=training.actor_learning_rate,
+            critic_lr=training.critic_learning_rate,
+            gamma=training.discount,
+            lambda_=training.gae_lambda,
+            clip_param=training.clip,
+            entropy_coeff=training.entropy_coefficient,
+            grad_clip=training.max_gradient_norm,
+            num_epochs=training.epochs,
+            num_minibatches=training.minibatches,
+            train_batch_size_per_learner=share,
+        )
+        .debugging(seed=config["seed"], log_level="ERROR")
+    )
+
+
+def _spec(config: dict[str, Any], env: str, env_config: dict[str, Any]) -> Any:
+    """Sizes of the environment's observations and actions, from one made for the purpose."""
+    try:
+        with contextlib.closing(gymnasium.make(env, **env_config)) as made:
+            return episode_spec(made.observation_space, made.action_space)
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        name = config["environment"].get("id", env)
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise BadInput(f"environment.id={name} cannot be made: {reason}.") from error
+    except ValueError as error:
+        raise BadInput(f"environment={config['environment']['name']}: {error}") from error
+
+
+def _num_envs(training: TrainingSettings, task: BatchedTask | None) -> int:
+    """No more environments than episodes fit in a batch, where that is known beforehand."""
+    length = task.fixed_episode_length if task is not None else None
+    if length is None:
+        return training.num_envs
+    runners = max(training.num_env_runners, 1)
+    return max(1, min(training.num_envs, -(-training.train_batch_env_steps // (length * runners))))
+
+
+def _check_outer_data(
+    meta_learning: Any, training: TrainingSettings, task: BatchedTask | None
+) -> None:
+    """Refuses outer data that the run will never have."""
+    if meta_learning is None:
+        return
+    if (
+        meta_learning.outer_data == "next"
+        and training.budget_env_steps < 2 * training.train_batch_env_steps
+    ):
+        raise BadInput(
+            "method.outer_data=next is not allowed without fresh episodes: "
+            f"training.budget_env_steps={training.budget_env_steps} must be at least two batches "
+            f"of training.train_batch_env_steps={training.train_batch_env_steps}."
+        )
+    length = task.fixed_episode_length if task is not None else None
+    if meta_learning.outer_data == "held_out" and length is not None:
+        learners = max(training.num_learners, 1)
+        episodes = -(-training.train_batch_env_steps // length) // learners
+        if episodes < 2 * training.minibatches:
+            raise BadInput(
+                "method.outer_data=held_out is not allowed here: "
+                f"training.train_batch_env_steps={training.train_batch_env_steps} gives {episodes} "
+                f"episodes for training.minibatches={training.minibatches}, and each minibatch "
+                "needs two."
+            )

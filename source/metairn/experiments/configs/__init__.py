@@ -1,0 +1,1 @@
+"""Hydra configurations, found through the package."""

@@ -1,0 +1,142 @@
+"""The training loop: whole episodes, one update, the actor's weights back to the runners."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.ppo import PPO
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+)
+
+from metairn.intrinsic_attention_ppo.config import IntrinsicAttentionPPOConfig
+from metairn.intrinsic_attention_ppo.connectors import known_task, to_episode_batch
+from metairn.intrinsic_attention_ppo.env_runner import EpisodeEnvRunner
+from metairn.intrinsic_attention_ppo.random_streams import Stream
+from metairn.intrinsic_attention_ppo.rllib_workarounds import WholeEpisodes
+
+
+class IntrinsicAttentionPPO(PPO):
+    """PPO whose advantages come from a CreditAssigner."""
+
+    config: IntrinsicAttentionPPOConfig
+
+    @classmethod
+    def get_default_config(cls) -> AlgorithmConfig:
+        """The tuned PPO."""
+        return IntrinsicAttentionPPOConfig()
+
+    def setup(self, config: AlgorithmConfig) -> None:
+        """Builds runners and learners; the evaluation runner is built when it is first needed."""
+        self._evaluation_runner: EpisodeEnvRunner | None = None
+        super().setup(config)
+
+    @property
+    def env_steps(self) -> int:
+        """Training env steps so far."""
+        key = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
+        return int(self.metrics.peek(key, default=0))
+
+    def training_step(self) -> None:
+        """One iteration: about `total_train_batch_size` env steps of whole episodes."""
+        started = time.perf_counter()
+        episodes = self._sample_episodes()
+        if not episodes:
+            return
+        sampled = time.perf_counter()
+        results = self.learner_group.update(
+            training_data=WholeEpisodes(episodes=episodes),
+            timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self.env_steps},
+            round_index=self.training_iteration,
+        )
+        self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        self.env_runner_group.sync_weights(
+            from_worker_or_learner_group=self.learner_group, inference_only=True
+        )
+        figures = {
+            "training_return_mean": float(np.mean([e.get_return() for e in episodes])),
+            "sample_time_s": sampled - started,
+            "learn_time_s": time.perf_counter() - sampled,
+        }
+        self.metrics.log_dict(figures, window=1)
+
+    def _sample_episodes(self) -> list[SingleAgentEpisode]:
+        runners = max(1, self.env_runner_group.num_healthy_remote_env_runners())
+        share = math.ceil(self.config.total_train_batch_size / runners)
+        round_index = self.training_iteration
+
+        def sample(runner: EpisodeEnvRunner) -> tuple[list[SingleAgentEpisode], Any]:
+            runner.sampling_round = round_index
+            return runner.sample(num_timesteps=share), runner.get_metrics()
+
+        results = self.env_runner_group.foreach_env_runner(
+            sample, local_env_runner=self.config.num_env_runners == 0
+        )
+        self.metrics.aggregate([metrics for _, metrics in results], key=ENV_RUNNER_RESULTS)
+        return [episode for episodes, _ in results for episode in episodes]
+
+    def iteration_metrics(self, result: dict[str, Any]) -> dict[str, float]:
+        """The figures of one iteration, by the names that run records use.
+
+        Args:
+            result: what `train` returned.
+        """
+        names = ("training_return_mean", "sample_time_s", "learn_time_s")
+        learner = result[LEARNER_RESULTS][DEFAULT_MODULE_ID]
+        wanted = (
+            "policy_loss", "value_loss_extrinsic", "value_loss_mixed", "credit_loss", "entropy",
+            "kl", "intrinsic_reward_mean", "intrinsic_reward_std", "credit_on_cause",
+            "meta_gradient_norm", "outer_loss",
+        )  # fmt: skip
+        figures = {name: float(result[name]) for name in names}
+        return figures | {name: float(learner[name]) for name in wanted if name in learner}
+
+    def evaluate_policy(
+        self, num_episodes: int, explore: bool, round_index: int
+    ) -> list[SingleAgentEpisode]:
+        """Fresh episodes of the current policy; neither training nor its step count notices.
+
+        Args:
+            num_episodes: how many.
+            explore: the policy as it acts (True) or its mode (False).
+            round_index: which evaluation of the run this is; seeds its episodes.
+        """
+        if self._evaluation_runner is None:
+            config = self.config.copy(copy_frozen=False)
+            config.num_env_runners = 0
+            config.num_envs_per_env_runner = min(num_episodes, 100)
+            self._evaluation_runner = EpisodeEnvRunner(config=config, worker_index=0)
+            self._evaluation_runner.stream = Stream.EVALUATION_EPISODES
+        runner = self._evaluation_runner
+        runner.module.set_state(self._actor_state())
+        runner.sampling_round = round_index
+        episodes = runner.sample(num_episodes=num_episodes, explore=explore)
+        runner.get_metrics()  # Empties the runner's own record of its episodes.
+        return episodes
+
+    def _actor_state(self) -> dict[str, Any]:
+        states = self.learner_group.get_state(
+            components=f"learner/rl_module/{DEFAULT_MODULE_ID}", inference_only=True
+        )
+        return states["learner"]["rl_module"][DEFAULT_MODULE_ID]
+
+    def credit_maps(self, episodes: list[SingleAgentEpisode]) -> dict[str, np.ndarray]:
+        """What the method makes of some episodes: arrays for files and figures."""
+        task = known_task(self.config.env, dict(self.config.env_config))
+        batch = to_episode_batch(episodes, task)
+        results = self.learner_group.foreach_learner(lambda learner: learner.credit_maps(batch))
+        return next(iter(results)).get()
+
+    def cleanup(self) -> None:
+        """Closes the evaluation environments too."""
+        if self._evaluation_runner is not None:
+            self._evaluation_runner.stop()
+        super().cleanup()

@@ -1,0 +1,1 @@
+"""Plain torch networks: no reinforcement learning, no framework."""

@@ -1,0 +1,105 @@
+"""A feed-forward policy and the action distributions it parametrises.
+
+Feed-forward on purpose: a policy with memory would let memory leak into a measurement of credit.
+The distributions sample with a generator of their own, which torch.distributions cannot, so that
+training and evaluation never share random numbers; everything else is torch.distributions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
+
+from metairn.networks.mlp import mlp
+
+
+class ActionDistribution(ABC):
+    """Turns a network's outputs into a distribution over actions."""
+
+    @abstractmethod
+    def of(self, inputs: Float[Tensor, "*batch K"]) -> Distribution:
+        """The distribution with these parameters."""
+
+    @abstractmethod
+    def sample(self, inputs: Float[Tensor, "n K"], generator: torch.Generator) -> Tensor:
+        """One action per row, drawn with the given generator."""
+
+    @abstractmethod
+    def mode(self, inputs: Float[Tensor, "n K"]) -> Tensor:
+        """The most probable action of each row."""
+
+    def log_prob(self, inputs: Float[Tensor, "*batch K"], actions: Tensor) -> Tensor:
+        """log pi(a | inputs), summed over an action's numbers."""
+        return self.of(inputs).log_prob(actions)
+
+    def entropy(self, inputs: Float[Tensor, "*batch K"]) -> Tensor:
+        """Entropy in nats."""
+        return self.of(inputs).entropy()
+
+    def kl(self, old: Float[Tensor, "*batch K"], new: Float[Tensor, "*batch K"]) -> Tensor:
+        """KL(old || new) in nats."""
+        return kl_divergence(self.of(old), self.of(new))
+
+
+class DiscreteActions(ActionDistribution):
+    """Inputs are logits, one per action."""
+
+    def of(self, inputs: Float[Tensor, "*batch K"]) -> Distribution:
+        return Categorical(logits=inputs, validate_args=False)
+
+    def sample(self, inputs: Float[Tensor, "n K"], generator: torch.Generator) -> Tensor:
+        uniform = torch.rand((len(inputs), 1), generator=generator, device=inputs.device)
+        cumulative = inputs.softmax(dim=-1).cumsum(dim=-1)
+        # Rounding can leave the last cumulative probability just under one: clamp to an action.
+        return (uniform > cumulative).sum(dim=-1).clamp(max=inputs.shape[-1] - 1)
+
+    def mode(self, inputs: Float[Tensor, "n K"]) -> Tensor:
+        return inputs.argmax(dim=-1)
+
+
+class ContinuousActions(ActionDistribution):
+    """Inputs are the means and the log standard deviations of independent normals."""
+
+    def of(self, inputs: Float[Tensor, "*batch K"]) -> Distribution:
+        mean, log_std = inputs.chunk(2, dim=-1)
+        return Independent(Normal(mean, log_std.exp(), validate_args=False), 1)
+
+    def sample(self, inputs: Float[Tensor, "n K"], generator: torch.Generator) -> Tensor:
+        mean, log_std = inputs.chunk(2, dim=-1)
+        noise = torch.randn(mean.shape, generator=generator, device=inputs.device)
+        return mean + log_std.exp() * noise
+
+    def mode(self, inputs: Float[Tensor, "n K"]) -> Tensor:
+        return inputs.chunk(2, dim=-1)[0]
+
+
+class Policy(nn.Module):
+    """pi(a | o): an MLP that outputs the parameters of an action distribution.
+
+    Args:
+        observation_size: D.
+        action_size: number of discrete actions, or numbers in a continuous one.
+        discrete: which of the two.
+        hidden_sizes: width of each hidden layer.
+    """
+
+    def __init__(
+        self, observation_size: int, action_size: int, discrete: bool, hidden_sizes: Sequence[int]
+    ) -> None:
+        super().__init__()
+        # Small last weights: the first policy is nearly uniform, so no action starts with credit.
+        self.network = mlp(observation_size, hidden_sizes, action_size, last_gain=0.01)
+        self.log_std = None if discrete else nn.Parameter(torch.zeros(action_size))
+        self.actions: ActionDistribution = DiscreteActions() if discrete else ContinuousActions()
+
+    def forward(self, observations: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch K"]:
+        """Parameters of the action distribution: logits, or means and log standard deviations."""
+        outputs = self.network(observations)
+        if self.log_std is None:
+            return outputs
+        return torch.cat([outputs, self.log_std.expand_as(outputs)], dim=-1)

@@ -1,0 +1,130 @@
+"""Advantages: one formula, A_t = sum_{j>=t} W[t,j] delta_j, for every method.
+
+Generalised advantage estimation is W[t,j] = (gamma lambda)^(j-t); pairwise-weight methods learn W.
+All tensors are [B,T] over padded episodes; errors at padded steps are zero, so padding adds nothing
+to any sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+ReduceSum = Callable[[Tensor], Tensor]
+
+
+def identity(tensor: Tensor) -> Tensor:
+    """The sum over all learners when there is one."""
+    return tensor
+
+
+def td_errors(
+    rewards: Float[Tensor, "B T"],
+    values: Float[Tensor, "B T"],
+    next_values: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    discount: float,
+) -> Float[Tensor, "B T"]:
+    """delta_t = r_t + gamma V(o_{t+1}) - V(o_t), zero at padded steps.
+
+    Args:
+        rewards: r_t, in units of reward, as are both values.
+        values: V(o_t).
+        next_values: V(o_{t+1}), zero behind a terminal step (EpisodeBatch.next_values).
+        mask: which steps exist.
+        discount: gamma.
+
+    Source: Schulman et al. 2016, equation 9.
+    """
+    return (rewards + discount * next_values - values) * mask
+
+
+@lru_cache(maxsize=64)
+def decay_weights(
+    num_steps: int, decay: float, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "T T"]:
+    """W[t,j] = decay^(j-t) for j >= t and 0 before; decay 0 gives the identity.
+
+    Source: Schulman et al. 2016, equation 16, written as a matrix.
+    """
+    steps = torch.arange(num_steps, device=device)
+    lag = (steps[None, :] - steps[:, None]).to(torch.float64)
+    weights = torch.where(lag >= 0, decay ** lag.clamp(min=0), 0.0)
+    return weights.to(dtype)
+
+
+def weighted_advantages(
+    errors: Float[Tensor, "B T"], weights: Float[Tensor, "T T"] | Float[Tensor, "B T T"]
+) -> Float[Tensor, "B T"]:
+    """A_t = sum_{j>=t} W[t,j] delta_j, as one matrix product.
+
+    Args:
+        errors: TD errors delta_j of the (shaped) rewards.
+        weights: W, one for all episodes or one each; only j >= t counts.
+
+    Source: Zheng et al. 2022 (pairwise weights), equation 3; the loop below says the same.
+    """
+    return torch.einsum(
+        "...tj,bj->bt" if weights.dim() == 2 else "btj,bj->bt", weights.triu(), errors
+    )
+
+
+def weighted_advantages_loop(
+    errors: Float[Tensor, "B T"], weights: Float[Tensor, "T T"] | Float[Tensor, "B T T"]
+) -> Float[Tensor, "B T"]:
+    """The definition of `weighted_advantages`, term by term: slow, there to compare with."""
+    num_episodes, num_steps = errors.shape
+    weights = weights.expand(num_episodes, num_steps, num_steps)
+    rows = []
+    for t in range(num_steps):
+        total = torch.zeros_like(errors[:, 0])
+        for j in range(t, num_steps):
+            total = total + weights[:, t, j] * errors[:, j]
+        rows.append(total)
+    return torch.stack(rows, dim=1)
+
+
+def gae(errors: Float[Tensor, "B T"], discount: float, gae_lambda: float) -> Float[Tensor, "B T"]:
+    """A_t = sum_{j>=t} (gamma lambda)^(j-t) delta_j.
+
+    Source: Schulman et al. 2016, equation 16.
+    """
+    decay = discount * gae_lambda
+    return weighted_advantages(
+        errors, decay_weights(errors.shape[1], decay, errors.dtype, errors.device)
+    )
+
+
+def masked_mean(
+    values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], reduce_sum: ReduceSum = identity
+) -> Float[Tensor, ""]:
+    """Sum over this learner's existing steps, divided by the steps of all learners.
+
+    Summed over learners this is the mean over all their steps, whatever each one's share, so that
+    gradients of it add up to the gradient that one learner with all episodes would have.
+    """
+    count = reduce_sum(mask.sum().to(values.dtype))
+    return torch.where(mask, values, 0.0).sum() / count
+
+
+def normalise(
+    values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], reduce_sum: ReduceSum = identity
+) -> Float[Tensor, "B T"]:
+    """(x - mean) / std over the existing steps of all learners; padded steps become zero.
+
+    Differentiable: a meta-gradient through it sees signal over noise, not signal alone.
+
+    Args:
+        values: x.
+        mask: which steps exist.
+        reduce_sum: differentiable sum over learners.
+    """
+    mean = reduce_sum(masked_mean(values, mask, reduce_sum))
+    centred = torch.where(mask, values - mean, 0.0)
+    variance = reduce_sum(masked_mean(centred.square(), mask, reduce_sum))
+    # The floor only guards x that are all equal, where the square root has no derivative.
+    return centred / (variance + 1e-12).sqrt()

@@ -1,0 +1,1 @@
+"""Run folders, statistics and figures: pandas and matplotlib, nothing that trains."""

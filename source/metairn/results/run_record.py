@@ -1,0 +1,243 @@
+"""The run folder: what a run writes, when, and how it is found again after a crash.
+
+    config.yaml      the resolved configuration      metrics.jsonl    one line per iteration
+    metrics.parquet  the same, tidy, at the end      summary.json     final figures
+    provenance.json  code, versions, host            DONE             hash of the configuration
+    checkpoint/      RLlib's checkpoint              credit/          credit maps (npz)
+    tensorboard/     event files
+
+Every file but metrics.jsonl is replaced in one step; DONE is written last. A folder belongs to one
+configuration and, while a run goes on, to one process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from tensorboardX import SummaryWriter
+
+Row = dict[str, Any]
+
+
+class RunFolderError(Exception):
+    """A run folder that cannot be used: one sentence that says why and what to do."""
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """A hash that changes with any key or value of a configuration, but not with their order."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file is either the old one or all of the new one, whenever the power fails."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class RunRecord:
+    """One run folder, held by this process until `close`.
+
+    Args:
+        folder: where; made if need be.
+        config: the resolved configuration, in plain types.
+        force: whether to remove what an earlier run left.
+
+    Raises:
+        RunFolderError: if the folder cannot be written, is in use, or holds another configuration.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], force: bool = False) -> None:
+        self.folder = folder
+        self.config = config
+        self.rows: list[Row] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("w")
+        except OSError as error:
+            raise RunFolderError(
+                f"output_root={folder} cannot be written: {error.strerror}; choose another "
+                "output_root."
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise RunFolderError(
+                f"{folder} is in use by another process; wait for it or choose another study."
+            ) from error
+        try:
+            if force:
+                self._clear()
+            self._refuse_other_config()
+            self.rows = self._read_rows()
+        except Exception:
+            self._lock.close()
+            raise
+        self._events: SummaryWriter | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether this very configuration has run to its end."""
+        done = self.folder / "DONE"
+        return done.exists() and done.read_text().strip() == config_hash(self.config)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The last whole checkpoint; None if there is none."""
+        for name in ("checkpoint", "checkpoint.old"):
+            if (self.folder / name).exists():
+                return self.folder / name
+        return None
+
+    def start(self, provenance: dict[str, Any], iteration: int | None) -> None:
+        """Writes the configuration and where it runs; keeps rows up to `iteration`.
+
+        Args:
+            provenance: code, versions and host.
+            iteration: the one that the run goes on after; None for a run from the beginning.
+        """
+        write_atomically(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+        write_atomically(self.folder / "provenance.json", json.dumps(provenance, indent=2) + "\n")
+        self.rows = [r for r in self.rows if iteration is not None and r["iteration"] <= iteration]
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_atomically(self.folder / "metrics.jsonl", lines)
+        purge = None if iteration is None else iteration + 1
+        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=purge)
+
+    def append(self, row: Row) -> None:
+        """Adds one iteration's figures to metrics.jsonl and to TensorBoard."""
+        self.rows.append(row)
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        assert self._events is not None, "start() comes first"
+        for name, value in row.items():
+            if value is not None:
+                self._events.add_scalar(name, value, row["iteration"])
+
+    def save_checkpoint(self, save: Any) -> None:
+        """Replaces the checkpoint by what `save(path)` writes.
+
+        Args:
+            save: writes a whole checkpoint into the path that it is given.
+        """
+        new, current, old = (self.folder / f"checkpoint{end}" for end in (".new", "", ".old"))
+        shutil.rmtree(new, ignore_errors=True)
+        save(str(new))
+        shutil.rmtree(old, ignore_errors=True)
+        if current.exists():
+            current.rename(old)
+        new.rename(current)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def save_credit_maps(self, iteration: int, maps: dict[str, np.ndarray]) -> None:
+        """Writes credit/iteration=<n>.npz."""
+        path = self.folder / "credit" / f"iteration={iteration:06d}.npz"
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **maps)  # type: ignore[arg-type]
+        temporary.replace(path)
+
+    def finish(self) -> dict[str, Any]:
+        """Writes metrics.parquet, summary.json and, last, DONE; returns the summary."""
+        table = pd.DataFrame(self.rows)
+        temporary = self.folder / "metrics.parquet.tmp"
+        table.to_parquet(temporary, index=False)
+        temporary.replace(self.folder / "metrics.parquet")
+        summary = summarise(table)
+        write_atomically(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_atomically(self.folder / "DONE", config_hash(self.config) + "\n")
+        return summary
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        if self._events is not None:
+            self._events.close()
+        self._lock.close()
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name == ".lock":
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _refuse_other_config(self) -> None:
+        path = self.folder / "config.yaml"
+        if not path.exists():
+            return
+        held = _flat(yaml.safe_load(path.read_text()) or {})
+        wanted = _flat(self.config)
+        changed = sorted(k for k in held.keys() | wanted.keys() if held.get(k) != wanted.get(k))
+        if changed:
+            key = changed[0]
+            raise RunFolderError(
+                f"{self.folder} holds another configuration's run ({key}={held.get(key)} there, "
+                f"{wanted.get(key)} here{', and more' if len(changed) > 1 else ''}); choose "
+                "another study, or force=true to replace it."
+            )
+
+    def _read_rows(self) -> list[Row]:
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text().split("\n")
+        try:
+            # What follows the last line break was being written when the run was killed.
+            return [json.loads(line) for line in lines[:-1]]
+        except json.JSONDecodeError as error:
+            raise RunFolderError(
+                f"{path} is damaged ({error}); force=true starts the run over."
+            ) from error
+
+
+def summarise(table: pd.DataFrame) -> dict[str, Any]:
+    """Final value of each column, env steps to 90% and training speed.
+
+    Args:
+        table: a run's rows.
+
+    Returns:
+        Last value of each column, and
+        env_steps_to_90pct: first mark from which optimality >= 0.90 at two evaluations in a row;
+        None if never, or if the environment has no known optimum;
+        env_steps_per_second: env steps by wall time, evaluation included.
+    """
+    last = {name: column.dropna().iloc[-1] for name, column in table.items() if column.any()}
+    summary = {str(name): _plain(value) for name, value in last.items()}
+    to_90pct = None
+    if "optimality" in table:
+        marks = table.dropna(subset=["optimality"])
+        good = marks["optimality"] >= 0.9
+        twice = (good & good.shift(-1, fill_value=False)).to_numpy()
+        if twice.any():
+            to_90pct = int(marks["evaluation_mark_env_steps"].iloc[int(twice.argmax())])
+    summary["env_steps_to_90pct"] = to_90pct
+    wall_time = summary.get("wall_time_s") or math.nan
+    summary["env_steps_per_second"] = summary.get("env_steps", 0) / wall_time
+    return summary
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
