@@ -173,8 +173,9 @@ class EpisodeBatch:
         return cls(**{name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
 
     def _map(self, change) -> EpisodeBatch:
-        pairs: list[tuple[str, Any]] = [(f.name, getattr(self, f.name)) for f in fields(self)]
-        return EpisodeBatch(**{n: None if v is None else change(v) for n, v in pairs})
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed: dict[str, Any] = {n: None if v is None else change(v) for n, v in values.items()}
+        return EpisodeBatch(**changed)
 
 
 def _pad(arrays: Sequence[np.ndarray], mask: np.ndarray, dtype) -> np.ndarray:
