@@ -24,7 +24,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 # One thread per process: the networks are small, more threads only wait for each other.
 demo: export OMP_NUM_THREADS = 1
 demo: setup  ## train three methods for a few minutes and draw what they learned
-	$(BIN)/metairn-train -m study=demo method=ppo,meta_irn,oracle
+	$(BIN)/metairn-train -m study=demo method=ppo,meta_irn,oracle environment.length=10,50 \
+		seed=0,1,2 training.budget_env_steps=40000
 	$(BIN)/metairn-report study=demo
 
 test: setup  ## run the tests

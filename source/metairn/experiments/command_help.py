@@ -43,6 +43,13 @@ def help_text() -> str:
     return "\n".join(parts)
 
 
+def report_help_text() -> str:
+    """Every key of metairn-report with its explanation."""
+    about = "metairn-report: the table and the figure of a study's finished runs"
+    example = "Example\n  metairn-report study=demo"
+    return "\n".join([about, "", example, "", "Keys", *_explained(CONFIGS / "report.yaml", "  ")])
+
+
 def _explained(path: Path, indent: str, skip: tuple[str, ...] = ()) -> list[str]:
     """Lines 'key: default  # explanation' of a yaml file, aligned."""
     rows = []

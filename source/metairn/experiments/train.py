@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metairn.experiments import command_help
@@ -24,16 +25,22 @@ EXIT_RUN_FAILED = 1
 EXIT_BAD_INPUT = 2
 
 
+class RunFailed(Exception):
+    """A run that ended by an error: one sentence with its folder and the error."""
+
+
 def train(composed: DictConfig) -> None:
     """Runs one composed configuration; a finished run is skipped, an interrupted one continued.
 
     Raises:
         BadInput, RunFolderError: for mistakes of the user's.
+        RunFailed: if the run ended by an error.
     """
     # Imported here so that --help and --cfg answer without starting half of Ray.
     from metairn.experiments.build import build_experiment
+    from metairn.experiments.settings import BadInput
     from metairn.experiments.training_run import TrainingRun
-    from metairn.results.run_record import RunRecord
+    from metairn.results.run_record import RunFolderError, RunRecord
 
     experiment = build_experiment(composed)
     record = RunRecord(experiment.folder, experiment.config, experiment.force)
@@ -41,7 +48,12 @@ def train(composed: DictConfig) -> None:
         if record.is_finished:
             print(f"{experiment.label}: finished before, see {experiment.folder}", flush=True)
             return
-        summary = TrainingRun(experiment, record).run()
+        try:
+            summary = TrainingRun(experiment, record).run()
+        except (BadInput, RunFolderError):
+            raise
+        except Exception as error:
+            raise RunFailed(failure(experiment.label, experiment.folder, error)) from error
         print(f"{experiment.label}: {_outcome(summary)}; see {experiment.folder}", flush=True)
     finally:
         record.close()
@@ -100,7 +112,7 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
         except Exception as error:
             if full_error:
                 raise
-            fail(failure(error), EXIT_RUN_FAILED)
+            fail(str(error), EXIT_RUN_FAILED)
 
     decorate = hydra.main("pkg://metairn.experiments.configs", config_name, version_base="1.3")
     try:
@@ -112,12 +124,12 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
     return max(codes)
 
 
-def failure(error: Exception) -> str:
-    """A failed run in one sentence; what it wrote stays."""
+def failure(label: str, folder: Path, error: Exception) -> str:
+    """A failed run in one sentence."""
     last = [line for line in str(error).strip().splitlines() if line.strip()] or ["no message"]
     return (
-        f"The run failed: {type(error).__name__}: {last[-1].strip()} (what it had written is kept; "
-        "HYDRA_FULL_ERROR=1 shows where)"
+        f"{label} failed: {type(error).__name__}: {last[-1].strip()} (what it wrote is kept in "
+        f"{folder}; HYDRA_FULL_ERROR=1 shows the traceback)"
     )
 
 
@@ -146,6 +158,7 @@ def _silence_start_up() -> None:
     """Keeps what Ray and gymnasium say at every start off the screen; errors still show."""
     logging.disable(logging.WARNING)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 
 from metairn.experiments.build import Experiment
 from metairn.experiments.progress import Progress
-from metairn.experiments.settings import BadInput
+from metairn.experiments.settings import BadInput, TrainingSettings
 from metairn.intrinsic_attention_ppo import IntrinsicAttentionPPO
 from metairn.results.run_record import RunRecord
 
@@ -68,7 +68,7 @@ class TrainingRun:
             BadInput: if the checkpoint to resume from cannot be read.
         """
         torch.set_num_threads(self.experiment.training.num_threads)
-        start_ray()
+        start_ray(self.experiment.training)
         algorithm = self.experiment.algorithm.build_algo()
         try:
             self._begin(algorithm)
@@ -184,10 +184,32 @@ def restore(algorithm: IntrinsicAttentionPPO, checkpoint: Path) -> None:
         ) from error
 
 
-def start_ray() -> None:
-    """Joins the cluster at RAY_ADDRESS, or starts one on this machine, once per process."""
+def start_ray(training: TrainingSettings) -> None:
+    """Joins the cluster at RAY_ADDRESS, or starts one on this machine, once per process.
+
+    Raises:
+        BadInput: if the run needs more processors than there are, for which Ray would wait forever.
+    """
+    processes = training.num_env_runners + training.num_learners
     if not ray.is_initialized():
-        ray.init(logging_level="ERROR", log_to_driver=False, include_dashboard=False)
+        # On one's own machine more processes than cores are slow, not wrong.
+        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": max(_cores(), processes)}
+        quiet = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
+        ray.init(**quiet, **local)
+    has = ray.cluster_resources()
+    gpus = training.num_gpus_per_learner * max(training.num_learners, 1)
+    for kind, needed, keys in (
+        ("CPU", processes, "training.num_env_runners + training.num_learners"),
+        ("GPU", gpus, "training.num_gpus_per_learner x learners"),
+    ):
+        if needed > has.get(kind, 0):
+            raise BadInput(
+                f"{keys} = {needed:g} is not allowed: Ray has {has.get(kind, 0):g} {kind}s."
+            )
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def provenance() -> dict[str, Any]:

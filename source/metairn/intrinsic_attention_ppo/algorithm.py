@@ -20,7 +20,6 @@ from ray.rllib.utils.metrics import (
 from metairn.intrinsic_attention_ppo.config import IntrinsicAttentionPPOConfig
 from metairn.intrinsic_attention_ppo.connectors import known_task, to_episode_batch
 from metairn.intrinsic_attention_ppo.env_runner import EpisodeEnvRunner
-from metairn.intrinsic_attention_ppo.random_streams import Stream
 from metairn.intrinsic_attention_ppo.rllib_workarounds import WholeEpisodes
 
 
@@ -111,10 +110,10 @@ class IntrinsicAttentionPPO(PPO):
         """
         if self._evaluation_runner is None:
             config = self.config.copy(copy_frozen=False)
+            config.in_evaluation = True
             config.num_env_runners = 0
             config.num_envs_per_env_runner = min(num_episodes, 100)
             self._evaluation_runner = EpisodeEnvRunner(config=config, worker_index=0)
-            self._evaluation_runner.stream = Stream.EVALUATION_EPISODES
         runner = self._evaluation_runner
         runner.module.set_state(self._actor_state())
         runner.sampling_round = round_index

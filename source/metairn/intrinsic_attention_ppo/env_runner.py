@@ -67,7 +67,8 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.stream = Stream.TRAINING_EPISODES
+        evaluates = self.config.in_evaluation
+        self.stream = Stream.EVALUATION_EPISODES if evaluates else Stream.TRAINING_EPISODES
         self.sampling_round = 0
         seed = self.config.seed
         self._base_seed = seed if seed is not None else secrets.randbits(63)

@@ -12,6 +12,7 @@ configuration and, while a run goes on, to one process.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -54,7 +55,7 @@ class RunRecord:
     Args:
         folder: where; made if need be.
         config: the resolved configuration, in plain types.
-        force: whether to remove what an earlier run left.
+        force: whether to replace what an earlier run left, once `start` is called.
 
     Raises:
         RunFolderError: if the folder cannot be written, is in use, or holds another configuration.
@@ -63,6 +64,7 @@ class RunRecord:
     def __init__(self, folder: Path, config: dict[str, Any], force: bool = False) -> None:
         self.folder = folder
         self.config = config
+        self.force = force
         self.rows: list[Row] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -80,10 +82,9 @@ class RunRecord:
                 f"{folder} is in use by another process; wait for it or choose another study."
             ) from error
         try:
-            if force:
-                self._clear()
-            self._refuse_other_config()
-            self.rows = self._read_rows()
+            if not force:
+                self._refuse_other_config()
+                self.rows = self._read_rows()
         except Exception:
             self._lock.close()
             raise
@@ -93,13 +94,17 @@ class RunRecord:
     def is_finished(self) -> bool:
         """Whether this very configuration has run to its end."""
         done = self.folder / "DONE"
-        return done.exists() and done.read_text().strip() == config_hash(self.config)
+        return (
+            not self.force
+            and done.exists()
+            and done.read_text().strip() == config_hash(self.config)
+        )
 
     @property
     def checkpoint(self) -> Path | None:
-        """The last whole checkpoint; None if there is none."""
+        """The last whole checkpoint; None if there is none or it is not to be used."""
         for name in ("checkpoint", "checkpoint.old"):
-            if (self.folder / name).exists():
+            if not self.force and (self.folder / name).exists():
                 return self.folder / name
         return None
 
@@ -110,8 +115,11 @@ class RunRecord:
             provenance: code, versions and host.
             iteration: the one that the run goes on after; None for a run from the beginning.
         """
+        if self.force:
+            self._clear()
+            self.force = False
         write_atomically(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
-        write_atomically(self.folder / "provenance.json", json.dumps(provenance, indent=2) + "\n")
+        self._write_json("provenance.json", provenance)
         self.rows = [r for r in self.rows if iteration is not None and r["iteration"] <= iteration]
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         write_atomically(self.folder / "metrics.jsonl", lines)
@@ -132,11 +140,11 @@ class RunRecord:
         """Replaces the checkpoint by what `save(path)` writes.
 
         Args:
-            save: writes a whole checkpoint into the path that it is given.
+            save: writes a whole checkpoint into the absolute path that it is given.
         """
         new, current, old = (self.folder / f"checkpoint{end}" for end in (".new", "", ".old"))
         shutil.rmtree(new, ignore_errors=True)
-        save(str(new))
+        save(str(new.absolute()))
         shutil.rmtree(old, ignore_errors=True)
         if current.exists():
             current.rename(old)
@@ -159,15 +167,24 @@ class RunRecord:
         table.to_parquet(temporary, index=False)
         temporary.replace(self.folder / "metrics.parquet")
         summary = summarise(table)
-        write_atomically(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        self._write_json("summary.json", summary)
+        provenance = json.loads((self.folder / "provenance.json").read_text())
+        self._write_json("provenance.json", provenance | {"wall_time_s": summary["wall_time_s"]})
         write_atomically(self.folder / "DONE", config_hash(self.config) + "\n")
         return summary
 
     def close(self) -> None:
-        """Lets go of the folder."""
+        """Lets go of the folder; one in which nothing was written goes away."""
         if self._events is not None:
             self._events.close()
+        if [path.name for path in self.folder.iterdir()] == [".lock"]:
+            (self.folder / ".lock").unlink()
+            with contextlib.suppress(OSError):
+                os.removedirs(self.folder)
         self._lock.close()
+
+    def _write_json(self, name: str, content: dict[str, Any]) -> None:
+        write_atomically(self.folder / name, json.dumps(content, indent=2) + "\n")
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
@@ -216,7 +233,9 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
         None if never, or if the environment has no known optimum;
         env_steps_per_second: env steps by wall time, evaluation included.
     """
-    last = {name: column.dropna().iloc[-1] for name, column in table.items() if column.any()}
+    last = {
+        name: column.dropna().iloc[-1] for name, column in table.items() if column.notna().any()
+    }
     summary = {str(name): _plain(value) for name, value in last.items()}
     to_90pct = None
     if "optimality" in table:

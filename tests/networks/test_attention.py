@@ -1,0 +1,73 @@
+"""Self-attention: its weights are a distribution over existing steps, twice differentiable."""
+
+import math
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from metairn.networks.attention import SelfAttention, sinusoidal_positions
+
+MASK = torch.tensor([[True, True, True, False], [True] * 4, [True, False, False, False]])
+
+
+@pytest.fixture
+def attend():
+    torch.manual_seed(0)
+    return SelfAttention(6).double()
+
+
+@pytest.fixture
+def steps():
+    return torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_rows_sum_to_one_and_padding_gets_exactly_nothing(attend, steps):
+    weights = attend.weights(steps, MASK)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(steps[..., 0]))
+    assert (weights >= 0).all()
+    padding = (~MASK)[:, None, :].expand_as(weights)
+    assert not weights[padding].any()
+    assert (weights[~padding] > 0).all()
+
+
+def test_equals_torch_scaled_dot_product_attention(attend, steps):
+    query, key, value = attend.query(steps), attend.key(steps), attend.value(steps)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=MASK[:, None, :]
+    )
+    torch.testing.assert_close(attend(steps, MASK), expected)
+
+
+def test_looks_both_ways_in_time(attend, steps):
+    weights = attend.weights(steps, torch.ones_like(MASK))
+    assert (weights.triu(1)[0].flatten() > 0).any()
+    assert (weights.tril(-1)[0].flatten() > 0).any()
+
+
+def test_is_twice_differentiable_in_steps_and_parameters(attend, steps):
+    names = [name for name, _ in attend.named_parameters()]
+    values = [p.detach().clone().requires_grad_() for p in attend.parameters()]
+
+    def forward(steps, *values):
+        return functional_call(attend, dict(zip(names, values, strict=True)), (steps, MASK[:2]))
+
+    inputs = (steps[:2].requires_grad_(), *values)
+    assert torch.autograd.gradcheck(forward, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(forward, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("width", [2, 4, 32])
+def test_no_two_steps_of_a_thousand_share_a_position(width):
+    positions = sinusoidal_positions(torch.arange(1000), width)
+    assert positions.shape == (1000, width)
+    distances = torch.cdist(positions.double(), positions.double()) + 9 * torch.eye(1000)
+    assert distances.min() > 1e-5
+    assert positions.abs().max() <= 1
+
+
+def test_positions_follow_their_formula():
+    positions = sinusoidal_positions(torch.tensor([0, 7]), 4)
+    angles = [7.0, 7.0 / 10000 ** (2 / 4)]
+    expected = [[0, 0, 1, 1], [*map(math.sin, angles), *map(math.cos, angles)]]
+    torch.testing.assert_close(positions, torch.tensor(expected, dtype=torch.float32))
