@@ -10,25 +10,28 @@ from metairn.intrinsic_attention_ppo.env_runner import EpisodePlan
 
 def played(plan, num_slots, draw_length):
     """Plays episodes of drawn lengths in parallel slots; the steps of all that were started."""
-    remaining = {slot: draw_length() for slot in range(num_slots) if plan.start()}
-    lengths = dict(remaining)
-    total = 0
-    while remaining:
-        slot = min(remaining, key=lambda s: (remaining[s], s))
-        elapsed = remaining.pop(slot)
-        remaining = {s: r - elapsed for s, r in remaining.items()}
-        total += lengths.pop(slot)
-        plan.finish(elapsed if False else total - plan.steps_finished)
+    under_way = []  # (when it ends, its length)
+    total = now = 0
+    for _ in range(num_slots):
         if plan.start():
-            remaining[slot] = lengths[slot] = draw_length()
+            length = draw_length()
+            under_way.append((length, length))
+    while under_way:
+        under_way.sort()
+        now, length = under_way.pop(0)
+        total += length
+        plan.finish(length)
+        if plan.start():
+            length = draw_length()
+            under_way.append((now + length, length))
     return total
 
 
 @pytest.mark.parametrize("num_slots", [1, 4, 100])
 @pytest.mark.parametrize("num_episodes", [0, 1, 4, 17])
 def test_exactly_the_asked_number_is_started(num_slots, num_episodes):
-    plan = EpisodePlan(None, num_episodes, None)
-    played(plan, num_slots, lambda: random.Random(0).randint(1, 9))
+    plan, lengths = EpisodePlan(None, num_episodes, None), random.Random(0)
+    played(plan, num_slots, lambda: lengths.randint(1, 9))
     assert plan.started == plan.finished == num_episodes
 
 

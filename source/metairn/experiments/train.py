@@ -158,7 +158,6 @@ def _silence_start_up() -> None:
     """Keeps what Ray and gymnasium say at every start off the screen; errors still show."""
     logging.disable(logging.WARNING)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 if __name__ == "__main__":

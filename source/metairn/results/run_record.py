@@ -123,7 +123,7 @@ class RunRecord:
         self.rows = [r for r in self.rows if iteration is not None and r["iteration"] <= iteration]
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         write_atomically(self.folder / "metrics.jsonl", lines)
-        purge = None if iteration is None else iteration + 1
+        purge = 0 if iteration is None else iteration + 1
         self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=purge)
 
     def append(self, row: Row) -> None:

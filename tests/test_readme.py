@@ -1,0 +1,54 @@
+"""What the README says is true: its Python example runs, its commands compose, its paths exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from metairn.experiments.build import build_experiment
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TRAIN_COMMANDS = [
+    shlex.split(line.split("#")[0])[1:]
+    for line in README.splitlines()
+    if line.startswith("metairn-train ") and "-m" not in line.split() and "--help" not in line
+]
+
+
+def test_python_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^-?\d+\.\d+$", done.stdout, flags=re.MULTILINE)) == 5
+
+
+def test_readme_has_commands():
+    assert len(TRAIN_COMMANDS) >= 3
+
+
+@pytest.mark.parametrize("overrides", TRAIN_COMMANDS, ids=" ".join)
+def test_training_commands_compose(overrides):
+    with initialize_config_module("metairn.experiments.configs", version_base="1.3"):
+        assert build_experiment(compose("train", overrides)).label
+
+
+def test_every_file_named_in_the_tables_exists():
+    section = README.split("## Where is")[1].split("All of these")[0]
+    named = [n for n in re.findall(r"`([\w/]+(?:\.py|/))`", section) if not n.startswith("tests")]
+    assert len(named) > 10
+    package = ROOT / "source" / "metairn"
+    rooms = [package, *(path for path in package.iterdir() if path.is_dir())]
+    missing = [n for n in named if not any((room / n).exists() for room in rooms)]
+    assert not missing
+
+
+def test_image_shown_exists():
+    (image,) = re.findall(r"!\[.*?\]\((.*?)\)", README)
+    assert (ROOT / image).stat().st_size > 1000
