@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -126,7 +127,9 @@ def test_a_task_with_larger_rewards_is_the_same_task(assigner, episodes):
         "outer_data": ["other"],
     }.items(),
 )
-def test_bad_settings_are_refused_in_one_sentence(make_spec, name, values):
+def test_bad_settings_are_refused_in_one_sentence(make_spec, monkeypatch, name, values):
+    # By the class itself: annotations are checked in tests only.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for value in values:
         with pytest.raises(ValueError, match=rf"^{name}=.* is not allowed: it must [^.]*\.$"):
             MetaIRN(make_spec(True), **{name: value})

@@ -81,8 +81,9 @@ class SmallRun:
         )
         self.round += 1
         self.sync()
-        measured = results[DEFAULT_MODULE_ID]
-        return {name: float(np.asarray(stats.peek())) for name, stats in measured.items()}
+        measured = sorted(results[DEFAULT_MODULE_ID].items())
+        # RLlib counts parameters in the first update only.
+        return {k: float(v.peek()) for k, v in measured if not k.startswith("num_")}
 
     def train(self, iterations: int) -> list[dict[str, float]]:
         """That many iterations; what each measured."""

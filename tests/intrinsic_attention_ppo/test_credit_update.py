@@ -32,18 +32,17 @@ def imagined(monkeypatch):
 
 
 SITUATIONS = {
-    "umbrella": {},
+    "as ever": {},
     "learning rate falls": {"lr": [[0, 3e-3], [600, 0.0]]},
     "entropy coefficient falls": {"entropy_coeff": [[0, 0.5], [600, 0.0]]},
-    "rewards of varying size": {"env": "Pendulum-v1", "steps": 600},
+    "rewards grow": {},
     "no gradient clipping": {"grad_clip": None},
+    "continuous actions": {"env": "Pendulum-v1", "steps": 600},
 }
 
 
 @pytest.mark.parametrize("method", [MetaIRN, LIRPG])
-@pytest.mark.parametrize(
-    ("inner_steps", "num_minibatches"), [(1, 1), (3, 1), (1, 3), (3, 3), (50, 3)]
-)
+@pytest.mark.parametrize(("inner_steps", "num_minibatches"), [(1, 1), (3, 3), (50, 3)])
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_next_imagines_the_policy_that_collected_the_fresh_episodes(
     method, inner_steps, num_minibatches, situation, imagined
@@ -56,6 +55,9 @@ def test_next_imagines_the_policy_that_collected_the_fresh_episodes(
     actor = {n: p.detach().clone() for n, p in run.networks.actor.named_parameters()}
     imagined.clear()
     episodes = run.sample()
+    if situation == "rewards grow":
+        for episode in episodes:
+            episode.rewards.data *= 10.0
     batch = to_episode_batch(episodes)
     measured = run.learn(episodes)
     (after,) = imagined

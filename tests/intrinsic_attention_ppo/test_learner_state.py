@@ -38,7 +38,7 @@ def resumed(run, make):
 
 SITUATIONS = {
     "constant rates": {},
-    "varying rewards and episodes": {"env": "CartPole-v1"},
+    "CartPole": {"env": "CartPole-v1"},
     "schedules": {
         "lr": [[0, 3e-3], [2000, 0.0]],
         "critic_lr": [[0, 1e-2], [2000, 0.0]],
@@ -47,12 +47,16 @@ SITUATIONS = {
 }
 
 
-@BOTH
-@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize(
+    ("method", "settings", "situation"),
+    [
+        (method, settings, situation)
+        for method, settings in METHODS
+        for situation in SITUATIONS
+        if not (method is Oracle and "CartPole" in situation)
+    ],
+)
 def test_a_restored_learner_continues_bit_for_bit(method, settings, situation):
-    if method is Oracle and "env" in SITUATIONS[situation]:
-        pytest.skip("The oracle needs the umbrella's ground truth.")
-
     def make():
         return small_run(method, settings, **SITUATIONS[situation])
 
@@ -99,7 +103,7 @@ def test_pending_inner_steps_are_plain_arrays_and_are_replaced_by_those_restored
             for leaf in (leaves(child) if isinstance(child, dict | list) else [child])
         ]
 
-    assert all(isinstance(leaf, np.ndarray | int) for leaf in leaves(state))
+    assert all(isinstance(leaf, np.ndarray | int | float) for leaf in leaves(state))
     other = small_run(MetaIRN, settings)
     other.train(1)
     other.learner.set_state({"credit_update": {}})

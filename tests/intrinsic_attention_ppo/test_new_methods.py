@@ -57,9 +57,10 @@ def test_a_method_of_ten_lines_trains_on_any_environment(method, env):
 
 
 def test_its_own_loss_falls():
-    run = small_run(Redistributed, credit_assigner_settings={"width": 8}, num_epochs=10)
+    settings = {"credit_assigner_settings": {"width": 8}, "env": "CartPole-v1"}
+    run = small_run(Redistributed, num_epochs=10, **settings)
     losses = [figures["credit_loss"] for figures in run.train(10)]
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.1 * losses[0]
     assert run.networks.credit_assigner.predict[0].out_features == 8
 
 

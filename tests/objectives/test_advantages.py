@@ -41,7 +41,9 @@ def test_weights_of_what_came_before_do_not_count(shape):
     )
 
 
-@pytest.mark.parametrize(("discount", "gae_lambda"), [(1.0, 1.0), (0.9, 0.8), (0.97, 0.0), (0, 1)])
+@pytest.mark.parametrize(
+    ("discount", "gae_lambda"), [(1.0, 1.0), (0.9, 0.8), (0.97, 0.0), (0.0, 1.0)]
+)
 def test_gae_equals_rllibs(random_episodes, discount, gae_lambda):
     episodes = random_episodes(LENGTHS)
     assert set(episodes.terminated.tolist()) == {True, False}

@@ -11,6 +11,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical, TorchDiagGaussian
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
+from metairn.intrinsic_attention_ppo.update import PolicyLoss
 from metairn.networks.policy import Policy
 from metairn.networks.value import ValueHead
 from metairn.objectives.advantages import identity, masked_mean
@@ -123,6 +124,22 @@ def test_an_infinite_clip_is_the_plain_importance_weighted_objective(batch):
     behaviour = episodes.behaviour_log_probs
     surrogate = clipped_surrogate(log_probs, behaviour, advantages, math.inf)
     torch.testing.assert_close(surrogate, -(log_probs - behaviour).exp() * advantages)
+
+
+def test_padded_steps_of_whatever_density_leave_gradients_finite(random_episodes):
+    torch.manual_seed(0)
+    policy = Policy(3, 21, False, (4,))
+    episodes = random_episodes((2, 5), discrete=False).to(torch.float32)
+    with torch.no_grad():
+        policy.log_std.fill_(-5.5)  # The density at the mean, e^96, is no float32 number.
+        actions = policy.network(episodes.acted_on) + 0.005 * torch.randn(2, 5, 21)
+        actions *= episodes.mask[..., None]
+        log_probs = policy.actions.log_prob(policy(episodes.acted_on), actions) * episodes.mask
+    episodes = replace(episodes, actions=actions, behaviour_log_probs=log_probs)
+    params = dict(policy.named_parameters())
+    loss = PolicyLoss(policy, 0.2, 0.0, identity)(params, episodes, episodes.rewards)
+    gradient = torch.autograd.grad(loss, list(params.values()))
+    assert all(g.isfinite().all() for g in gradient)
 
 
 @pytest.mark.parametrize("target", [10.0, -10.0])
