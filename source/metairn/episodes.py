@@ -89,13 +89,15 @@ class EpisodeBatch:
             "behaviour_log_probs": _pad(behaviour_log_probs, mask, np.float32),
             "behaviour_inputs": _pad(behaviour_inputs, mask, np.float32),
         }
-        if np.issubdtype(steps["actions"].dtype, np.integer):
-            steps["actions"] = steps["actions"].astype(np.int64)
+        discrete = np.issubdtype(steps["actions"].dtype, np.integer)
+        steps["actions"] = steps["actions"].astype(np.int64 if discrete else np.float32)
         return cls(
             **{name: torch.from_numpy(array) for name, array in steps.items()},
             mask=torch.from_numpy(mask),
             terminated=torch.from_numpy(np.asarray(terminated, dtype=bool)),
-            ground_truth=None if ground_truth is None else torch.tensor(ground_truth),
+            ground_truth=(
+                None if ground_truth is None else torch.tensor(ground_truth, dtype=torch.float32)
+            ),
         )
 
     @property
@@ -149,9 +151,12 @@ class EpisodeBatch:
         chosen = self._map(lambda tensor: tensor[episodes])
         if longest == self.mask.shape[1]:
             return chosen
+        whole = ("observations", "terminated", "ground_truth")
+        steps = {f.name: getattr(chosen, f.name) for f in fields(self) if f.name not in whole}
         truth = chosen.ground_truth
         return replace(
-            chosen._map(lambda tensor: tensor[:, :longest] if tensor.dim() > 1 else tensor),
+            chosen,
+            **{name: tensor[:, :longest] for name, tensor in steps.items()},
             observations=chosen.observations[:, : longest + 1],
             ground_truth=None if truth is None else truth[:, :longest, :longest],
         )

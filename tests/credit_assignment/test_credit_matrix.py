@@ -88,6 +88,18 @@ def test_pairwise_weights_are_the_matrix_where_rewards_stay(random_episodes, mak
     torch.testing.assert_close(matrix, expected)
 
 
+def test_padding_has_no_credit_even_where_a_method_counts_it(random_episodes, make_spec):
+    class Everything(PPO):
+        def forward(self, episodes):
+            rewards = episodes.rewards.sum(dim=1, keepdim=True).expand_as(episodes.rewards)
+            return replace(super().forward(episodes), rewards=rewards)
+
+    episodes = random_episodes(LENGTHS)
+    both = episodes.mask[:, :, None] & episodes.mask[:, None, :]
+    matrix = credit_matrix(Everything(make_spec(True)), episodes, 0.0)
+    torch.testing.assert_close(matrix, both.double())
+
+
 @pytest.mark.parametrize("length", [1, 2, 7])
 def test_credit_on_cause_is_one_for_the_oracle_and_one_in_length_for_ppo(
     random_episodes, make_spec, length

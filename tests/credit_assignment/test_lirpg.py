@@ -14,14 +14,14 @@ def episodes(request, random_episodes):
 
 
 @pytest.fixture
-def assigner(episodes, make_spec):
+def lirpg(episodes, make_spec):
     torch.manual_seed(0)
     return LIRPG(make_spec(episodes.actions.dim() == 2), (8,)).double()
 
 
-def test_a_step_is_rewarded_for_its_own_observation_alone(assigner, episodes):
+def test_a_step_is_rewarded_for_its_own_observation_alone(lirpg, episodes):
     def rewards(observations):
-        return assigner.intrinsic_rewards(replace(episodes, observations=observations))
+        return lirpg.intrinsic_rewards(replace(episodes, observations=observations))
 
     jacobian = torch.autograd.functional.jacobian(rewards, episodes.observations)
     reached = jacobian.abs().sum(dim=-1) > 0
@@ -30,19 +30,19 @@ def test_a_step_is_rewarded_for_its_own_observation_alone(assigner, episodes):
     assert torch.equal(reached, expected)
 
 
-def test_a_step_is_rewarded_for_its_own_action_alone(assigner, episodes):
-    before = assigner.intrinsic_rewards(episodes)
+def test_a_step_is_rewarded_for_its_own_action_alone(lirpg, episodes):
+    before = lirpg.intrinsic_rewards(episodes)
     for t in range(6):
         actions = episodes.actions.clone()
         actions[:, t] = 1 - actions[:, t]
-        after = assigner.intrinsic_rewards(replace(episodes, actions=actions))
+        after = lirpg.intrinsic_rewards(replace(episodes, actions=actions))
         changed = (after != before).all(dim=0)
         assert changed.tolist() == [step == t for step in range(6)]
         assert torch.equal((after != before).any(dim=0), changed)
 
 
-def test_what_came_of_an_action_is_not_seen(assigner, episodes):
-    before = assigner.intrinsic_rewards(episodes)
+def test_what_came_of_an_action_is_not_seen(lirpg, episodes):
+    before = lirpg.intrinsic_rewards(episodes)
     other = replace(
         episodes,
         rewards=episodes.rewards + 3.0,
@@ -50,12 +50,12 @@ def test_what_came_of_an_action_is_not_seen(assigner, episodes):
         ground_truth=None,
         behaviour_log_probs=episodes.behaviour_log_probs - 1.0,
     )
-    assert torch.equal(assigner.intrinsic_rewards(other), before)
+    assert torch.equal(lirpg.intrinsic_rewards(other), before)
     assert (before.abs() < 1).all()
 
 
-def test_all_parameters_shape_the_reward(assigner, episodes):
-    rewards = assigner.intrinsic_rewards(episodes)
-    gradient = torch.autograd.grad(rewards.square().sum(), list(assigner.parameters()))
+def test_all_parameters_shape_the_reward(lirpg, episodes):
+    rewards = lirpg.intrinsic_rewards(episodes)
+    gradient = torch.autograd.grad(rewards.square().sum(), list(lirpg.parameters()))
     assert all(g.any() for g in gradient)
-    assert assigner.attention(episodes) is None
+    assert lirpg.attention(episodes) is None

@@ -26,21 +26,21 @@ def episodes(request, random_episodes):
 
 
 @pytest.fixture
-def assigner(episodes, make_spec):
+def meta_irn(episodes, make_spec):
     torch.manual_seed(0)
     return MetaIRN(make_spec(episodes.actions.dim() == 2), encoder_width=8).double()
 
 
-def test_every_number_of_the_network_gets_a_meta_gradient(assigner, episodes):
+def test_every_number_of_the_network_gets_a_meta_gradient(meta_irn, episodes):
     torch.manual_seed(1)
-    policy = Policy(3, 2, assigner.spec.discrete, (8,)).double()
+    policy = Policy(3, 2, meta_irn.spec.discrete, (8,)).double()
     critics = [ValueHead(3, (8,)).double() for _ in range(2)]
     horizon = Horizon(1.0, 1.0)
     rollout = make_rollout(episodes, *critics, horizon)
     policy_loss = PolicyLoss(policy, 0.2, 0.0, identity)
 
     def inner(params):
-        advantages, _ = mixed_advantages(assigner, rollout, horizon)
+        advantages, _ = mixed_advantages(meta_irn, rollout, horizon)
         return policy_loss(params, episodes, advantages)
 
     gradient, _ = meta_gradient(
@@ -48,10 +48,10 @@ def test_every_number_of_the_network_gets_a_meta_gradient(assigner, episodes):
         [inner],
         InnerLoop(INNER_UPDATES["sgd"], 0.1),
         {name: p.detach() for name, p in policy.named_parameters()},
-        list(assigner.parameters()),
+        list(meta_irn.parameters()),
     )
     largest = max(float(g.abs().max()) for g in gradient)
-    for (name, _), g in zip(assigner.named_parameters(), gradient, strict=True):
+    for (name, _), g in zip(meta_irn.named_parameters(), gradient, strict=True):
         assert (g.abs() > 1e-9 * largest).all(), name
 
 
@@ -71,48 +71,48 @@ def test_a_width_that_cannot_learn_or_has_no_positions_is_refused_in_one_sentenc
         MetaIRN(make_spec(True), encoder_width=width)
 
 
-def test_rewards_differ_between_steps_and_between_episodes_and_stay_below_one(assigner, episodes):
-    rewards = assigner.intrinsic_rewards(episodes)
+def test_rewards_differ_between_steps_and_between_episodes_and_stay_below_one(meta_irn, episodes):
+    rewards = meta_irn.intrinsic_rewards(episodes)
     assert (rewards.abs() < 1).all()
     for b, length in enumerate(episodes.lengths.tolist()):
         assert rewards[b, :length].std() > 1e-3
     assert (rewards[1] - rewards[2]).abs().min() > 1e-6
 
 
-def test_what_comes_of_an_action_shows_in_its_reward(assigner, episodes):
-    before = assigner.intrinsic_rewards(episodes)
+def test_what_comes_of_an_action_shows_in_its_reward(meta_irn, episodes):
+    before = meta_irn.intrinsic_rewards(episodes)
     for b, length in enumerate(episodes.lengths.tolist()):
         rewards = episodes.rewards.clone()
         rewards[b, length - 1] += 1.0
-        change = assigner.intrinsic_rewards(replace(episodes, rewards=rewards)) - before
+        change = meta_irn.intrinsic_rewards(replace(episodes, rewards=rewards)) - before
         assert (change[b, :length].abs() > 1e-6).all()
         others = [i for i in range(len(before)) if i != b]
         assert not change[others].any()
 
 
-def test_attention_is_what_the_network_looks_with(assigner, episodes):
-    weights = assigner.attention(episodes)
+def test_attention_is_what_the_network_looks_with(meta_irn, episodes):
+    weights = meta_irn.attention(episodes)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(episodes.rewards))
-    encoded = assigner.encoded(episodes)
-    seen = weights @ assigner.attend.value(encoded)
-    by_hand = assigner.head(assigner.norm(encoded + seen)).squeeze(-1).tanh()
-    torch.testing.assert_close(assigner.intrinsic_rewards(episodes), by_hand)
+    encoded = meta_irn.encoded(episodes)
+    seen = weights @ meta_irn.attend.value(encoded)
+    by_hand = meta_irn.head(meta_irn.norm(encoded + seen)).squeeze(-1).tanh()
+    torch.testing.assert_close(meta_irn.intrinsic_rewards(episodes), by_hand)
 
 
-def test_learned_rewards_are_added_in_the_unit_of_the_extrinsic_ones(assigner, episodes):
-    assigner.reward_scale.fill_(5.0)
-    intrinsic = assigner.intrinsic_rewards(episodes)
+def test_learned_rewards_are_added_in_the_unit_of_the_extrinsic_ones(meta_irn, episodes):
+    meta_irn.reward_scale.fill_(5.0)
+    intrinsic = meta_irn.intrinsic_rewards(episodes)
     expected = episodes.rewards + 0.1 * 5.0 * intrinsic * episodes.mask
-    torch.testing.assert_close(assigner(episodes).rewards, expected)
+    torch.testing.assert_close(meta_irn(episodes).rewards, expected)
 
 
-def test_a_task_with_larger_rewards_is_the_same_task(assigner, episodes):
+def test_a_task_with_larger_rewards_is_the_same_task(meta_irn, episodes):
     larger = replace(episodes, rewards=1000.0 * episodes.rewards)
     rewards = []
     for batch in (episodes, larger):
-        assigner.reward_moments.zero_()
-        assigner.update_scale(batch)
-        rewards.append(assigner(batch).rewards)
+        meta_irn.reward_moments.zero_()
+        meta_irn.update_scale(batch)
+        rewards.append(meta_irn(batch).rewards)
     torch.testing.assert_close(rewards[1], 1000.0 * rewards[0])
 
 

@@ -53,13 +53,6 @@ def test_batches_longer_than_the_interval_evaluate_one_mark_per_policy():
         assert all(abs(mark - policy) < interval for policy, mark in marks.items() if policy < last)
 
 
-def test_policy_is_never_evaluated_at_a_mark_that_an_earlier_one_stands_for():
-    for batch, interval, budget in cases(lambda batch, interval: True):
-        marks = evaluated(planned(batch, budget), batch, interval, budget)
-        early = {p: mark for p, mark in marks.items() if mark < p and mark != budget}
-        assert early == {}, (batch, interval, budget)
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_iterations_longer_than_planned_never_skip_all_marks(seed):
     choose = random.Random(seed)

@@ -9,13 +9,10 @@ from metairn.credit_assignment.meta_irn import MetaIRN
 from metairn.credit_assignment.ppo import PPO
 
 
-@pytest.mark.parametrize("method", [PPO, MetaIRN])
-def test_cartpole_improves(method):
-    run = SmallRun(
-        small_config(
-            "CartPole-v1", steps=1000, num_epochs=10, hidden_sizes=(64, 64), credit_assigner=method
-        )
-    )
+@pytest.mark.slow
+def test_cartpole_improves():
+    training = {"steps": 1000, "num_epochs": 10, "hidden_sizes": (64, 64)}
+    run = SmallRun(small_config("CartPole-v1", **training))
     returns = []
     for _ in range(25):
         episodes = run.sample()
@@ -27,7 +24,9 @@ def test_cartpole_improves(method):
 
 @pytest.mark.parametrize("method", [PPO, MetaIRN])
 def test_pendulum_trains(method):
-    run = SmallRun(small_config("Pendulum-v1", steps=600, num_minibatches=2, credit_assigner=method))
+    run = SmallRun(
+        small_config("Pendulum-v1", steps=600, num_minibatches=2, credit_assigner=method)
+    )
     before = {n: p.detach().clone() for n, p in run.networks.actor.named_parameters()}
     for figures in run.train(2):
         assert all(np.isfinite(value) for value in figures.values())

@@ -87,26 +87,17 @@ def test_restoring_into_a_learner_that_went_on_takes_its_steps_back(method, sett
     assert differing(learn(), learn()) == []
 
 
-def test_pending_inner_steps_are_plain_arrays_and_are_replaced_by_those_restored():
+def test_pending_inner_steps_are_those_that_were_saved():
     settings = {"outer_data": "next", "inner_steps": 2}
-    run = small_run(MetaIRN, settings)
-    assert run.learner.get_state()["credit_update"] == {}
+    fresh, run = small_run(MetaIRN, settings), small_run(MetaIRN, settings)
     run.train(1)
-    state = run.learner.get_state()["credit_update"]
-    assert len(state["rollouts"]) == 2
-
-    def leaves(tree):
-        children = tree.values() if isinstance(tree, dict) else tree
-        return [
-            leaf
-            for child in children
-            for leaf in (leaves(child) if isinstance(child, dict | list) else [child])
-        ]
-
-    assert all(isinstance(leaf, np.ndarray | int | float) for leaf in leaves(state))
-    other = small_run(MetaIRN, settings)
-    other.train(1)
-    other.learner.set_state({"credit_update": {}})
+    other = resumed(run, lambda: small_run(MetaIRN, settings))
+    mine, theirs = (r.learner._credit_update.pending for r in (run, other))
+    assert len(theirs.rollouts) == 2
+    for one, two in zip(mine.rollouts, theirs.rollouts, strict=True):
+        assert torch.equal(one.extrinsic_advantages, two.extrinsic_advantages)
+        assert differing(one.episodes.to_numpy(), two.episodes.to_numpy()) == []
+    other.learner.set_state(fresh.learner.get_state())
     assert other.learner._credit_update.pending is None
 
 

@@ -60,7 +60,7 @@ class CreditAssigner(nn.Module, ABC):
         super().__init__()
         self.spec = spec
         self.register_buffer("reward_scale", torch.ones(()))
-        self.register_buffer("reward_moments", torch.zeros(2, dtype=torch.float64))
+        self.register_buffer("reward_moments", torch.zeros(2))
 
     @abstractmethod
     def forward(self, episodes: EpisodeBatch) -> Credit:
@@ -109,15 +109,16 @@ def credit_matrix(
         weights = default if credit.weights is None else credit.weights.triu()
         return (weights @ (credit.rewards * episodes.mask)[..., None]).squeeze(-1)
 
-    def column(direction: Tensor) -> Tensor:
-        tangent = direction.expand_as(episodes.rewards)
-        return torch.func.jvp(credited, (episodes.rewards,), (tangent,))[1]
+    pull_back = torch.func.vjp(credited, episodes.rewards)[1]
+
+    def row(direction: Tensor) -> Tensor:
+        return pull_back(direction.expand_as(episodes.rewards))[0]
 
     steps = torch.eye(num_steps, dtype=episodes.rewards.dtype, device=episodes.rewards.device)
-    with torch.no_grad():
-        columns = torch.func.vmap(column, chunk_size=64)(steps)
+    # Rows are batched, but not all at once: long episodes would need memory for T^3 numbers.
+    rows = torch.func.vmap(row, chunk_size=64)(steps).detach()
     both = episodes.mask[:, :, None] & episodes.mask[:, None, :]
-    return torch.where(both, columns.permute(1, 2, 0), 0.0)
+    return torch.where(both, rows.transpose(0, 1), 0.0)
 
 
 def credit_on_cause(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor
@@ -65,11 +65,19 @@ class MetaLearnedReward(CreditAssigner):
         outer_data: OuterData = "same",
     ) -> None:
         super().__init__(spec)
-        if intrinsic_coefficient < 0:
+        if not 0 <= intrinsic_coefficient < float("inf"):
             raise ValueError(
                 f"intrinsic_coefficient={intrinsic_coefficient} is not allowed: "
-                "it must be at least 0."
+                "it must be at least 0 and finite."
             )
+        for name, value, known in (
+            ("inner_update", inner_update, get_args(InnerUpdateName)),
+            ("outer_data", outer_data, get_args(OuterData)),
+        ):
+            if value not in known:
+                raise ValueError(
+                    f"{name}={value} is not allowed: it must be one of {', '.join(known)}."
+                )
         for name, rate in (
             ("credit_learning_rate", credit_learning_rate),
             ("inner_learning_rate", inner_learning_rate),

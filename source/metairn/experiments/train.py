@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +117,11 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
 
     decorate = hydra.main("pkg://metairn.experiments.configs", config_name, version_base="1.3")
     try:
-        decorate(reporting)()
+        with tempfile.TemporaryDirectory() as folder:
+            # Hydra leaves a multirun.yaml where a sweep was started; the run folders say it all.
+            if not any(a.startswith("hydra.sweep.dir=") for a in sys.argv[1:]):
+                sys.argv.append(f"hydra.sweep.dir={folder}")
+            decorate(reporting)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain(error, sys.argv[1:]), EXIT_BAD_INPUT)
     except KeyboardInterrupt:

@@ -8,17 +8,17 @@ there.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import Tensor
 
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
-from metairn.episodes import EpisodeBatch
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
-from metairn.intrinsic_attention_ppo.update import PolicyLoss, Rollout, mixed_advantages
+from metairn.intrinsic_attention_ppo.update import Rollout, mixed_advantages
 from metairn.objectives.meta_gradient import (
     INNER_UPDATES,
     InnerLoop,
@@ -34,10 +34,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InnerStart:
-    """Where a sequence of inner steps began, and what it learned from."""
+    """Where a sequence of inner steps began, and what and how it learned.
+
+    Args:
+        params: theta_0.
+        state: the policy optimiser's memory.
+        learning_rate: the policy's, as scheduled then.
+        entropy_coefficient: as scheduled then.
+        rollouts: one per inner step.
+    """
 
     params: Params
     state: UpdateState
+    learning_rate: float
+    entropy_coefficient: float
     rollouts: list[Rollout]
 
 
@@ -102,31 +112,32 @@ class CreditUpdate:
     def _start(self, rollouts: list[Rollout]) -> InnerStart:
         actor = self.learner.networks.actor
         params = {name: p.detach().clone() for name, p in actor.named_parameters()}
-        memory = self.learner.get_optimizer(DEFAULT_MODULE_ID, "actor").state
+        optimizer = self.learner.get_optimizer(DEFAULT_MODULE_ID, "actor")
+        how = (float(optimizer.param_groups[0]["lr"]), self.learner.entropy_coefficient, rollouts)
+        memory = optimizer.state
         if not memory:
-            return InnerStart(params, UpdateState.empty(params), rollouts)
+            return InnerStart(params, UpdateState.empty(params), *how)
         of = {name: memory[p] for name, p in actor.named_parameters()}
         state = UpdateState(
             {name: m["exp_avg"].clone() for name, m in of.items()},
             {name: m["exp_avg_sq"].clone() for name, m in of.items()},
             int(next(iter(of.values()))["step"]),
         )
-        return InnerStart(params, state, rollouts)
+        return InnerStart(params, state, *how)
 
     def _step(self, start: InnerStart, outer: Rollout) -> None:
         learner, assigner = self.learner, self.assigner
         assert assigner is not None
         settings = assigner.meta_learning
-        policy_rate = learner.get_optimizer(DEFAULT_MODULE_ID, "actor").param_groups[0]["lr"]
         inner_loop = InnerLoop(
             INNER_UPDATES[settings.inner_update],
-            settings.inner_learning_rate or policy_rate,
+            settings.inner_learning_rate or start.learning_rate,
             learner.config.grad_clip,
             reduce_sum,
         )
-        inner_loss = learner.policy_loss()
+        inner_loss = learner.policy_loss(start.entropy_coefficient)
         # The outer objective is the extrinsic return alone: no entropy bonus.
-        outer_loss = PolicyLoss(inner_loss.policy, inner_loss.clip, 0.0, reduce_sum)
+        outer_loss = learner.policy_loss(0.0)
 
         def inner(rollout: Rollout) -> Loss:
             def loss(params: Params) -> Tensor:
@@ -148,46 +159,14 @@ class CreditUpdate:
             {"meta_gradient_norm": norms["credit_assigner"], "outer_loss": reduce_sum(value)}
         )
 
-    def get_state(self) -> dict[str, Any]:
-        """The inner steps that wait for fresh episodes, as arrays."""
-        if self.pending is None:
-            return {}
-        start = self.pending
-        arrays = [
-            {
-                "episodes": rollout.episodes.to_numpy(),
-                **{
-                    name: getattr(rollout, name).cpu().numpy()
-                    for name in Rollout.__dataclass_fields__
-                    if name != "episodes"
-                },
-            }
-            for rollout in start.rollouts
-        ]
-        named = {
-            "params": start.params,
-            "first": start.state.first_moment,
-            "second": start.state.second_moment,
-        }
-        tensors = {k: {n: t.cpu().numpy() for n, t in v.items()} for k, v in named.items()}
-        return {**tensors, "num_updates": start.state.num_updates, "rollouts": arrays}
+    def get_state(self) -> bytes:
+        """The inner steps that wait for fresh episodes."""
+        buffer = io.BytesIO()
+        torch.save(self.pending, buffer)
+        return buffer.getvalue()
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what `get_state` gave."""
-        self.pending = None
-        if not state:
-            return
+    def set_state(self, state: bytes) -> None:
+        """Restores what `get_state` gave, on this learner's device."""
         device = next(self.learner.networks.parameters()).device
-
-        def tensors(arrays: dict[str, Any]) -> Params:
-            return {name: torch.as_tensor(a, device=device).clone() for name, a in arrays.items()}
-
-        rollouts = []
-        for arrays in state["rollouts"]:
-            rest = {name: a for name, a in arrays.items() if name != "episodes"}
-            episodes = EpisodeBatch.from_numpy(arrays["episodes"]).to(device)
-            rollouts.append(Rollout(episodes=episodes, **tensors(rest)))
-        moments = UpdateState(
-            tensors(state["first"]), tensors(state["second"]), int(state["num_updates"])
-        )
-        self.pending = InnerStart(tensors(state["params"]), moments, rollouts)
+        # The file is the run's own checkpoint, which RLlib unpickles anyway.
+        self.pending = torch.load(io.BytesIO(state), map_location=device, weights_only=False)

@@ -15,7 +15,11 @@ import torch
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
-from ray.rllib.utils.metrics import ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_TRAINED_LIFETIME,
+)
 from torch import Tensor
 
 from metairn.credit_assignment.assigner import credit_matrix, credit_on_cause
@@ -123,6 +127,7 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         training_data.validate()
         training_data.solve_refs()
         self._weights_seq_no += 1
+        self._follow_schedules(timesteps or {})
         self._round = round_index
         seed = derive_seed(self.config.seed or 0, Stream.MINIBATCHES, round_index)
         self._generator.manual_seed(seed)
@@ -141,9 +146,12 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         return self.metrics.reduce()
 
     def _learn(self, episodes: EpisodeBatch) -> dict[str, float]:
-        rollout = self._prepare(episodes)
-        minibatches = self._minibatches(rollout)
+        networks = self.networks
+        critics = (networks.extrinsic_value, self.mixed_critic)
+        rollout = make_rollout(episodes, *critics, self.extrinsic_horizon)
         self._credit_update.begin(rollout)
+        self._update_scales(rollout)
+        minibatches = self._minibatches(rollout)
         losses: list[dict[str, Tensor]] = []
         for position, minibatch in enumerate(minibatches):
             self._credit_update.before_step(minibatches, position)
@@ -159,24 +167,32 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
                 )
         return metrics
 
-    def _prepare(self, episodes: EpisodeBatch) -> Rollout:
-        """Moves all running scales, then computes what stays constant during the iteration."""
-        networks = self.networks
-        assigner = networks.credit_assigner
-        assigner.update_scale(episodes, reduce_sum)
+    def _follow_schedules(self, timesteps: dict[str, Any]) -> None:
+        """Sets learning rates and entropy coefficient to what they are at this env step.
 
-        def rollout() -> Rollout:
-            critics = (networks.extrinsic_value, self.mixed_critic)
-            return make_rollout(episodes, *critics, self.extrinsic_horizon)
+        RLlib does so after each update and keeps the result, which a checkpoint then lacks.
+        """
+        env_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+        for optimizer, schedule in self._optimizer_lr_schedules.items():
+            self._set_optimizer_lr(optimizer, lr=schedule.update(timestep=env_steps))
+        entropy = self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID]
+        self.entropy_coefficient = float(entropy.update(timestep=env_steps))
 
-        first = rollout()
-        networks.extrinsic_value.update_scale(first.extrinsic_targets, episodes.mask, reduce_sum)
-        if assigner.needs_mixed_critic:
+    def _update_scales(self, rollout: Rollout) -> None:
+        """Moves the running scales of rewards and returns; the rollout's values stay as they are.
+
+        After `begin`: an inner step that waited is imagined with the scale that it was taken with.
+        """
+        networks, episodes = self.networks, rollout.episodes
+        networks.credit_assigner.update_scale(episodes, reduce_sum)
+        networks.extrinsic_value.update_scale(rollout.extrinsic_targets, episodes.mask, reduce_sum)
+        if networks.credit_assigner.needs_mixed_critic:
             with torch.no_grad():
-                advantages, _ = mixed_advantages(assigner, first, self.mixed_horizon)
-            targets = advantages + first.mixed_values
-            self.mixed_critic.update_scale(targets, episodes.mask, reduce_sum)
-        return first
+                advantages, _ = mixed_advantages(
+                    networks.credit_assigner, rollout, self.mixed_horizon
+                )
+            targets = advantages + rollout.mixed_values
+            networks.mixed_value.update_scale(targets, episodes.mask, reduce_sum)
 
     def _minibatches(self, rollout: Rollout) -> list[Rollout]:
         """Every epoch's episodes, shuffled and split; one part is the batch itself."""
@@ -192,10 +208,12 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
             rollout.select(indices) for order in shuffles for indices in order.tensor_split(parts)
         ]
 
-    def policy_loss(self) -> PolicyLoss:
-        """The loss of actor parameters, with the entropy coefficient as scheduled now."""
-        schedule = self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID]
-        entropy_coefficient = float(schedule.get_current_value())
+    def policy_loss(self, entropy_coefficient: float) -> PolicyLoss:
+        """The loss of actor parameters.
+
+        Args:
+            entropy_coefficient: weight of the entropy bonus.
+        """
         actor = self.networks.actor
         return PolicyLoss(actor, self.config.clip_param, entropy_coefficient, reduce_sum)
 
@@ -205,7 +223,7 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         with torch.no_grad():
             advantages, _ = mixed_advantages(networks.credit_assigner, rollout, self.mixed_horizon)
         losses = {
-            "policy_loss": self.policy_loss()(
+            "policy_loss": self.policy_loss(self.entropy_coefficient)(
                 dict(networks.actor.named_parameters()), episodes, advantages
             ),
             "value_loss_extrinsic": self._value_loss(

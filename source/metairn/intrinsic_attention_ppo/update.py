@@ -145,8 +145,10 @@ class PolicyLoss:
         This learner's share of it: the sum over learners is the loss.
         """
         inputs = functional_call(self.policy, params, (episodes.acted_on,))
+        log_probs = self.policy.actions.log_prob(inputs, episodes.actions)
         losses = clipped_surrogate(
-            self.policy.actions.log_prob(inputs, episodes.actions),
+            # The density at a padded step may be infinite, and 0 x infinity is no gradient.
+            torch.where(episodes.mask, log_probs, 0.0),
             episodes.behaviour_log_probs,
             normalise(advantages, episodes.mask, self.reduce_sum),
             self.clip,

@@ -56,7 +56,7 @@ class DiscreteActions(ActionDistribution):
         uniform = torch.rand((len(inputs), 1), generator=generator, device=inputs.device)
         cumulative = inputs.softmax(dim=-1).cumsum(dim=-1)
         # Rounding can leave the last cumulative probability just under one: clamp to an action.
-        return (uniform > cumulative).sum(dim=-1).clamp(max=inputs.shape[-1] - 1)
+        return (uniform >= cumulative).sum(dim=-1).clamp(max=inputs.shape[-1] - 1)
 
     def mode(self, inputs: Float[Tensor, "n K"]) -> Tensor:
         return inputs.argmax(dim=-1)

@@ -34,12 +34,13 @@ class ValueHead(nn.Module):
     ) -> None:
         super().__init__()
         self.torso = mlp(observation_size, hidden_sizes[:-1], hidden_sizes[-1], last_gain=2**0.5)
-        self.last = linear(hidden_sizes[-1], 1, gain=1.0)
+        # V starts at zero: any other number would be a guess about the size of the rewards.
+        self.last = linear(hidden_sizes[-1], 1, gain=0.0)
         self.rate = rate
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
-        # Sum of weights, weighted mean and weighted mean square: dividing removes the start's bias.
-        self.register_buffer("moments", torch.zeros(3, dtype=torch.float64))
+        # Total weight of the batches seen, and the running mean and variance of their returns.
+        self.register_buffer("moments", torch.zeros(3))
 
     def normalised(self, observations: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
         """f(o), in standard deviations of the return."""
@@ -66,12 +67,20 @@ class ValueHead(nn.Module):
         values = returns[mask].double()
         count = values.new_tensor(len(values))
         sums = reduce_sum(torch.stack([count, values.sum(), values.square().sum()]))
-        self.moments.lerp_(sums / sums[0], self.rate)
-        mean = self.moments[1] / self.moments[0]
-        variance = self.moments[2] / self.moments[0] - mean.square()
+        batch_mean = sums[1] / sums[0]
+        batch_variance = (sums[2] / sums[0] - batch_mean.square()).clamp(min=0)
+        weight, mean, variance = self.moments.double()
+        # Dividing by the total weight makes the first batch count in full, whatever the rate.
+        weight = weight + self.rate * (1 - weight)
+        share = self.rate / weight
+        step = batch_mean - mean
+        mean = mean + share * step
+        variance = (1 - share) * (variance + share * step.square()) + share * batch_variance
+        self.moments.copy_(torch.stack([weight, mean, variance]))
         # Returns that are all equal have no scale: fall back on their size, then on one.
-        floor = (1e-4 * mean.abs()).clamp(min=1e-6)
-        std = variance.clamp(min=0).sqrt().maximum(floor)
+        size = torch.where(mean != 0, mean.abs(), 1.0)
+        std = variance.sqrt()
+        std = torch.where(std > 1e-4 * mean.abs(), std, size)
         self.last.weight.mul_(self.std / std)
         self.last.bias.copy_((self.std * self.last.bias + self.mean - mean) / std)
         self.mean.copy_(mean)

@@ -125,6 +125,9 @@ def normalise(
     """
     mean = reduce_sum(masked_mean(values, mask, reduce_sum))
     centred = torch.where(mask, values - mean, 0.0)
+    # Once more, or the mean's rounding error would pass for a difference where all x are equal.
+    rest = reduce_sum(masked_mean(centred, mask, reduce_sum))
+    centred = torch.where(mask, centred - rest, 0.0)
     variance = reduce_sum(masked_mean(centred.square(), mask, reduce_sum))
     # The floor only guards x that are all equal, where the square root has no derivative.
     return centred / (variance + 1e-12).sqrt()

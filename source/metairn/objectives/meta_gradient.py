@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,7 @@ class UpdateState:
         return cls(zeros, dict(zeros))
 
 
+@runtime_checkable
 class InnerUpdate(Protocol):
     """U: the policy's parameters after one update along a gradient, differentiable in it."""
 
