@@ -110,7 +110,7 @@ def test_metrics_have_the_promised_columns_in_both_files(run):
     assert wanted - set(table) == set()
     assert unwanted & set(table) == set()
     rows = read_rows(folder)
-    pd.testing.assert_frame_equal(table, pd.DataFrame(rows))
+    pd.testing.assert_frame_equal(table, pd.DataFrame(rows), check_dtype=False)
     assert table[sorted(wanted - {"evaluation_mark_env_steps"})].notna().any().all()
 
 

@@ -52,6 +52,8 @@ def test_next_imagines_the_policy_that_collected_the_fresh_episodes(
     training = SITUATIONS[situation]
     run = small_run(method, settings, num_minibatches=num_minibatches, **training)
     run.train(2)
+    waiting = run.learner._credit_update.pending.rollouts
+    assert len(waiting) == min(inner_steps, run.config.num_epochs * num_minibatches)
     actor = {n: p.detach().clone() for n, p in run.networks.actor.named_parameters()}
     imagined.clear()
     episodes = run.sample()

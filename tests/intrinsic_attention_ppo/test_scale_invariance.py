@@ -5,7 +5,6 @@ import pytest
 import torch
 from small_runs import SmallRun, small_config
 
-from metairn.credit_assignment.lirpg import LIRPG
 from metairn.credit_assignment.meta_irn import MetaIRN
 from metairn.credit_assignment.oracle import Oracle
 from metairn.credit_assignment.ppo import PPO
@@ -46,7 +45,6 @@ def learning_curve(method, settings, size, iterations=8):
         (Oracle, {}),
         (MetaIRN, {}),
         (MetaIRN, {"outer_data": "next", "inner_update": "adam"}),
-        (LIRPG, {}),
     ],
 )
 def test_the_size_of_rewards_does_not_change_the_learning_curve(method, settings):

@@ -13,6 +13,8 @@ from metairn.intrinsic_attention_ppo.rllib_workarounds import WholeEpisodes
 def learn_one_share(rank: int, folder: str) -> None:
     """What process `rank` does: its share of every update of every job in the folder."""
     torch.set_num_threads(1)
+    # What is drawn without a seed differs between the processes.
+    torch.manual_seed(rank)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )

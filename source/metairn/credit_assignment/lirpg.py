@@ -32,6 +32,11 @@ class LIRPG(MetaLearnedReward):
         self, spec: EpisodeSpec, reward_hidden_sizes: Sequence[int] = (64, 64), **learning: Any
     ) -> None:
         super().__init__(spec, **learning)
+        if min(reward_hidden_sizes, default=1) < 1:
+            raise ValueError(
+                f"reward_hidden_sizes={reward_hidden_sizes} is not allowed: it must list widths of "
+                "at least 1."
+            )
         inputs = spec.observation_size + spec.action_size
         # Small, not zero: a zero layer would pass no gradient to those below it.
         self.network = mlp(inputs, reward_hidden_sizes, 1, last_gain=0.1)

@@ -12,6 +12,7 @@ import gymnasium
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metairn.credit_assignment.assigner import CreditAssigner
 from metairn.environments.task import BatchedTask
 from metairn.experiments.settings import (
     BadInput,
@@ -25,6 +26,7 @@ from metairn.intrinsic_attention_ppo import IntrinsicAttentionPPOConfig
 from metairn.intrinsic_attention_ppo.rl_module import episode_spec
 
 # What the yaml files say beside constructor arguments.
+TOP_LEVEL = ("study", "seed", "force", "output_root", "method", "environment", "training")
 ABOUT_METHOD = ("name", "_target_", "display")
 ABOUT_ENVIRONMENT = ("name", "_target_", "partition_by")
 
@@ -64,13 +66,18 @@ def build_experiment(composed: DictConfig) -> Experiment:
         config: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise BadInput(f"{str(error).splitlines()[0]}.") from error
+    missing = [key for key in TOP_LEVEL if key not in config]
+    if missing:
+        raise BadInput(f"{missing[0]} is missing: it cannot be removed.")
     for key in ("study", "output_root"):
         if not isinstance(config[key], str) or not config[key]:
             raise BadInput(f"{key}={config[key]} is not allowed: it must be a text.")
     if "/" in config["study"] or config["study"].startswith("."):
         raise BadInput(f"study={config['study']} is not allowed: it must be a folder's name.")
-    if type(config["seed"]) is not int or config["seed"] < 0:
-        raise BadInput(f"seed={config['seed']} is not allowed: it must be a whole number from 0.")
+    if type(config["seed"]) is not int or not 0 <= config["seed"] < 2**32:
+        raise BadInput(
+            f"seed={config['seed']} is not allowed: it must be a whole number from 0 to 2**32 - 1."
+        )
     if not isinstance(config["force"], bool):
         raise BadInput(f"force={config['force']} is not allowed: it must be true or false.")
 
@@ -78,7 +85,11 @@ def build_experiment(composed: DictConfig) -> Experiment:
     training = construct("training", TrainingSettings, arguments)
     env, env_config, task = _environment(config["environment"])
     algorithm = _algorithm(config, training, env, env_config, task)
+    # As checked, so that 1 and 1.0 are one configuration.
     kept = {k: v for k, v in config.items() if k not in ("force", "output_root")}
+    kept["training"] = config["training"] | arguments
+    kept["environment"] = config["environment"] | (env_config if task is not None else {})
+    kept["method"] = config["method"] | algorithm.credit_assigner_settings
     return Experiment(
         label=_label(config),
         folder=_folder(config),
@@ -93,7 +104,12 @@ def build_experiment(composed: DictConfig) -> Experiment:
 
 def _partition(config: dict[str, Any]) -> list[tuple[str, Any]]:
     environment = config["environment"]
-    varying = [(key, environment[key]) for key in environment["partition_by"]]
+    keys = environment["partition_by"]
+    if not isinstance(keys, list) or any(key not in environment for key in keys):
+        raise BadInput(
+            f"environment.partition_by={keys} is not allowed: it must list keys of environment."
+        )
+    varying = [(key, environment[key]) for key in keys]
     return [
         ("method", config["method"]["name"]),
         ("environment", environment["name"]),
@@ -114,7 +130,8 @@ def _folder(config: dict[str, Any]) -> Path:
 
 def _environment(group: dict[str, Any]) -> tuple[str, dict[str, Any], BatchedTask | None]:
     """The environment's id, its keyword arguments and what it knows about itself."""
-    target = resolve_target("environment", group["_target_"])
+    bases = (BatchedTask, GymnasiumEnvironment)
+    target = resolve_target("environment", group["_target_"], bases)
     values = {key: value for key, value in group.items() if key not in ABOUT_ENVIRONMENT}
     arguments = checked_arguments("environment", target, values)
     made = construct("environment", target, arguments)
@@ -132,7 +149,7 @@ def _algorithm(
 ) -> IntrinsicAttentionPPOConfig:
     spec = _spec(config, env, env_config)
     method = config["method"]
-    assigner_class = resolve_target("method", method["_target_"])
+    assigner_class = resolve_target("method", method["_target_"], (CreditAssigner,))
     values = {key: value for key, value in method.items() if key not in ABOUT_METHOD}
     settings = checked_arguments("method", assigner_class, values, skip=("spec",))
     assigner = construct("method", assigner_class, settings, spec)
@@ -142,6 +159,7 @@ def _algorithm(
             f"{config['environment']['name']}: it needs an environment that states its "
             "ground-truth credit."
         )
+    _check_episodes(training, task)
     _check_outer_data(getattr(assigner, "meta_learning", None), training, task)
     share = -(-training.train_batch_env_steps // max(training.num_learners, 1))
     return (
@@ -196,22 +214,34 @@ def _num_envs(training: TrainingSettings, task: BatchedTask | None) -> int:
     return max(1, min(training.num_envs, -(-training.train_batch_env_steps // (length * runners))))
 
 
+def _check_episodes(training: TrainingSettings, task: BatchedTask | None) -> None:
+    """Refuses more minibatches than a batch has episodes, where that is known beforehand."""
+    length = task.fixed_episode_length if task is not None else None
+    if length is None:
+        return
+    episodes = -(-training.train_batch_env_steps // length) // max(training.num_learners, 1)
+    if episodes < training.minibatches:
+        raise BadInput(
+            f"training.minibatches={training.minibatches} is not allowed: "
+            f"training.train_batch_env_steps={training.train_batch_env_steps} gives {episodes} "
+            "episodes."
+        )
+
+
 def _check_outer_data(
     meta_learning: Any, training: TrainingSettings, task: BatchedTask | None
 ) -> None:
     """Refuses outer data that the run will never have."""
     if meta_learning is None:
         return
-    if (
-        meta_learning.outer_data == "next"
-        and training.budget_env_steps < 2 * training.train_batch_env_steps
-    ):
+    length = task.fixed_episode_length if task is not None else None
+    iteration = -(-training.train_batch_env_steps // (length or 1)) * (length or 1)
+    if meta_learning.outer_data == "next" and training.budget_env_steps <= iteration:
         raise BadInput(
             "method.outer_data=next is not allowed without fresh episodes: "
-            f"training.budget_env_steps={training.budget_env_steps} must be at least two batches "
-            f"of training.train_batch_env_steps={training.train_batch_env_steps}."
+            f"training.budget_env_steps={training.budget_env_steps} must be at least two "
+            f"iterations of {iteration} env steps."
         )
-    length = task.fixed_episode_length if task is not None else None
     if meta_learning.outer_data == "held_out" and length is not None:
         learners = max(training.num_learners, 1)
         episodes = -(-training.train_batch_env_steps // length) // learners

@@ -80,7 +80,7 @@ class TrainingSettings:
                 raise ValueError(f"{name}={value} is not allowed: it must be above 0.")
         for name in ("actor_learning_rate", "critic_learning_rate", "entropy_coefficient"):
             _check_schedule(name, getattr(self, name))
-        if self.num_gpus_per_learner < 0:
+        if not 0 <= self.num_gpus_per_learner < float("inf"):
             raise ValueError(
                 f"num_gpus_per_learner={self.num_gpus_per_learner} is not allowed: "
                 "it must be at least 0."
@@ -98,26 +98,32 @@ class TrainingSettings:
 
 
 def _check_schedule(name: str, value: Schedule) -> None:
-    points = [[0, value]] if isinstance(value, int | float) else value
-    pairs = all(len(point) == 2 and point[1] >= 0 for point in points)
-    if not points or not pairs or points[0][0] != 0:
+    # RLlib wants two points; a number is a schedule that stays.
+    points = [[0, value], [1, value]] if isinstance(value, int | float) else value
+    pairs = all(len(point) == 2 and 0 <= point[1] < float("inf") for point in points)
+    ordered = pairs and [p[0] for p in points] == sorted(p[0] for p in points)
+    if len(points) < 2 or not ordered or points[0][0] != 0:
         raise ValueError(
             f"{name}={value} is not allowed: it must be a number of at least 0 or a schedule "
             "[[0, value], [env steps, value], ...]."
         )
 
 
-def resolve_target(group: str, path: str) -> type:
+def resolve_target(group: str, path: Any, bases: tuple[type, ...]) -> type:
     """The class that a yaml file names.
 
     Raises:
         BadInput: if there is none of that name.
     """
-    module, _, name = path.rpartition(".")
+    module, _, name = str(path).rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        target = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"{group}._target_={path} is not allowed: {error}.") from error
+    if not (inspect.isclass(target) and issubclass(target, bases)):
+        names = " or ".join(base.__name__ for base in bases)
+        raise BadInput(f"{group}._target_={path} is not allowed: it must be a {names} class.")
+    return target
 
 
 def constructor_schema(target: type, skip: Sequence[str] = ()) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
             if not any(a.startswith("hydra.sweep.dir=") for a in sys.argv[1:]):
                 sys.argv.append(f"hydra.sweep.dir={folder}")
             decorate(reporting)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        # Hydra raises a bare ValueError for group=null; a job's errors never get here.
         fail(explain(error, sys.argv[1:]), EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         fail("Interrupted; the same command continues the run.", EXIT_RUN_FAILED)
@@ -142,17 +143,25 @@ def explain(error: Exception, arguments: list[str]) -> str:
     """Hydra's error about an override, as one sentence that says what is allowed."""
     text = f"{error} {error.__cause__ or ''}"
     missing = re.search(r"Could not find '(\w+)/([^']+)'", text)
-    if missing:
+    if missing and missing.group(1) in command_help.GROUPS:
         group, option = missing.groups()
         allowed = ", ".join(command_help.options(group))
         return f"{group}={option} is not allowed: it must be one of {allowed}."
+    for argument in arguments:
+        group, _, option = argument.partition("=")
+        if group in command_help.GROUPS and option in ("", "null"):
+            allowed = ", ".join(command_help.options(group))
+            return f"{argument} is not allowed: it must be one of {allowed}."
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         group, _, _ = key.group(1).partition(".")
         chosen = dict(a.split("=", 1) for a in arguments if "=" in a).get(group)
         if group in command_help.GROUPS:
             defaults = {"method": "ppo", "environment": "umbrella_chain", "training": "default"}
-            names = command_help.keys(group, chosen or defaults[group])
+            # A sweep names several options: the key has to be one of each.
+            options = (chosen or defaults[group]).split(",")
+            common = [set(command_help.keys(group, option)) for option in options]
+            names = [n for n in command_help.keys(group, options[0]) if all(n in c for c in common)]
         else:
             names = ["study", "seed", "force", "output_root", *command_help.GROUPS]
         return f"{key.group(1)} is not a key here; allowed: {', '.join(names)}."

@@ -28,7 +28,8 @@ def evaluation_mark(previous: int, now: int, batch: int, interval: int, budget: 
     """The mark at which the policy of this moment is evaluated; None for none.
 
     A policy stands for the marks from its env step count up to the next iteration's. At most one of
-    them is evaluated, the others have the same policy; a run's end is always a mark.
+    them is evaluated, the others have the same policy; a run's end is always a mark. A mark that an
+    iteration ran past gets the next policy there is; `env_steps` says how far that one was.
 
     Args:
         previous: the last mark evaluated; -1 for none.

@@ -35,8 +35,11 @@ class RunFolderError(Exception):
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """A hash that changes with any key or value of a configuration, but not with their order."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    """A hash that changes with any key or value that can change a result, but not with their order.
+
+    How a method is drawn (`display`) cannot.
+    """
+    return hashlib.sha256(json.dumps(_flat(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -66,6 +69,7 @@ class RunRecord:
         self.config = config
         self.force = force
         self.rows: list[Row] = []
+        self._made = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / ".lock").open("w")
@@ -78,9 +82,10 @@ class RunRecord:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.close()
-            raise RunFolderError(
-                f"{folder} is in use by another process; wait for it or choose another study."
-            ) from error
+            reason = f"cannot be locked ({error.strerror}); choose another output_root."
+            if isinstance(error, BlockingIOError):
+                reason = "is in use by another process; wait for it or choose another study."
+            raise RunFolderError(f"{folder} {reason}") from error
         try:
             if not force:
                 self._refuse_other_config()
@@ -145,8 +150,8 @@ class RunRecord:
         new, current, old = (self.folder / f"checkpoint{end}" for end in (".new", "", ".old"))
         shutil.rmtree(new, ignore_errors=True)
         save(str(new.absolute()))
-        shutil.rmtree(old, ignore_errors=True)
-        if current.exists():
+        if current.exists():  # Without it, a crash has left `old` as the only whole one.
+            shutil.rmtree(old, ignore_errors=True)
             current.rename(old)
         new.rename(current)
         shutil.rmtree(old, ignore_errors=True)
@@ -163,6 +168,9 @@ class RunRecord:
     def finish(self) -> dict[str, Any]:
         """Writes metrics.parquet, summary.json and, last, DONE; returns the summary."""
         table = pd.DataFrame(self.rows)
+        # Missing at most iterations, which would make a whole number a float.
+        mark = "evaluation_mark_env_steps"
+        table[mark] = table[mark].astype("Int64")
         temporary = self.folder / "metrics.parquet.tmp"
         table.to_parquet(temporary, index=False)
         temporary.replace(self.folder / "metrics.parquet")
@@ -180,7 +188,8 @@ class RunRecord:
         if [path.name for path in self.folder.iterdir()] == [".lock"]:
             (self.folder / ".lock").unlink()
             with contextlib.suppress(OSError):
-                os.removedirs(self.folder)
+                for path in self._made:  # From the inside out.
+                    path.rmdir()
         self._lock.close()
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
@@ -196,7 +205,10 @@ class RunRecord:
         path = self.folder / "config.yaml"
         if not path.exists():
             return
-        held = _flat(yaml.safe_load(path.read_text()) or {})
+        try:
+            held = _flat(yaml.safe_load(path.read_text()))
+        except (ValueError, AttributeError, yaml.YAMLError) as error:
+            raise RunFolderError(f"{path} is damaged; force=true starts the run over.") from error
         wanted = _flat(self.config)
         changed = sorted(k for k in held.keys() | wanted.keys() if held.get(k) != wanted.get(k))
         if changed:
@@ -211,11 +223,14 @@ class RunRecord:
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text().split("\n")
         try:
+            lines = path.read_text().split("\n")
             # What follows the last line break was being written when the run was killed.
-            return [json.loads(line) for line in lines[:-1]]
-        except json.JSONDecodeError as error:
+            rows = [json.loads(line) for line in lines[:-1]]
+            if [row["iteration"] for row in rows] != list(range(len(rows))):
+                raise ValueError("iterations are missing")
+            return rows
+        except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
                 f"{path} is damaged ({error}); force=true starts the run over."
             ) from error
@@ -257,6 +272,8 @@ def _plain(value: Any) -> Any:
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
+        if key == "display":
+            continue
         name = f"{prefix}{key}"
         flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
