@@ -6,7 +6,8 @@ import math
 import pandas as pd
 import pytest
 
-from metairn.results.run_record import RunRecord, summarise
+from metairn.results.run_record import RunRecord
+from metairn.results.summary import summarise
 
 
 def table_of(optimality, marks=None):

@@ -14,6 +14,8 @@ from metairn.credit_assignment.ppo import PPO
 from metairn.intrinsic_attention_ppo import connectors
 from metairn.intrinsic_attention_ppo.connectors import to_episode_batch
 from metairn.intrinsic_attention_ppo.learner import TrainingDiverged
+from metairn.intrinsic_attention_ppo.update import value_head_loss
+from metairn.objectives.advantages import identity
 
 METHODS = [(PPO, {}), (Oracle, {})] + [
     (method, {"outer_data": outer_data, "inner_steps": inner_steps})
@@ -52,6 +54,17 @@ def test_other_seeds_give_other_parameters(method):
     second.train(1)
     names = dict(first.networks.named_parameters())
     assert set(names) <= set(differing(first.state(), second.state()))
+
+
+def test_networks_are_drawn_without_touching_torch_s_own_random_numbers():
+    run = small_run(MetaIRN)
+    spec = run.config.get_default_rl_module_spec()
+    spec.observation_space = run.networks.observation_space
+    spec.action_space = run.networks.action_space
+    before = torch.get_rng_state()
+    weights = [spec.build().actor.network[0].weight for _ in range(2)]
+    assert torch.equal(*weights)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_minibatches_are_shuffled_anew_in_each_iteration_by_the_run_s_seed():
@@ -165,7 +178,7 @@ def test_the_value_loss_of_a_return_of_ten_has_a_gradient(sign):
     run.train(1)
     head, batch = run.networks.extrinsic_value, to_episode_batch(run.sample())
     targets = torch.full_like(batch.rewards, sign * 10.0)
-    loss = run.learner._value_loss(head, batch, targets)
+    loss = value_head_loss(head, batch, targets, identity)
     (gradient,) = torch.autograd.grad(loss, [head.last.bias])
     errors = (head(batch.acted_on) - targets) / head.std
     torch.testing.assert_close(gradient, errors.mean().detach()[None])

@@ -13,13 +13,14 @@ from metairn.intrinsic_attention_ppo.rllib_workarounds import WholeEpisodes
 def learn_one_share(rank: int, folder: str) -> None:
     """What process `rank` does: its share of every update of every job in the folder."""
     torch.set_num_threads(1)
-    # What is drawn without a seed differs between the processes.
-    torch.manual_seed(rank)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
     jobs = cloudpickle.loads(Path(folder, "jobs").read_bytes())
-    states = {name: learned(SmallRun(config), rounds, rank) for name, (config, rounds) in jobs}
+    states = {}
+    for name, (config, rounds) in jobs:
+        torch.manual_seed(rank)  # What is drawn without a seed differs between the processes.
+        states[name] = learned(SmallRun(config), rounds, rank)
     torch.save(states, Path(folder, f"states_{rank}"))
     torch.distributed.destroy_process_group()
 

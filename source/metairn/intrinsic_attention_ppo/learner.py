@@ -22,9 +22,9 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
-from metairn.credit_assignment.assigner import credit_matrix, credit_on_cause
 from metairn.episodes import EpisodeBatch
 from metairn.intrinsic_attention_ppo.credit_update import CreditUpdate
+from metairn.intrinsic_attention_ppo.measurement import credit_maps, measure
 from metairn.intrinsic_attention_ppo.random_streams import Stream, derive_seed
 from metairn.intrinsic_attention_ppo.rl_module import IntrinsicAttentionModule
 from metairn.intrinsic_attention_ppo.rllib_workarounds import (
@@ -38,13 +38,10 @@ from metairn.intrinsic_attention_ppo.update import (
     Rollout,
     make_rollout,
     mixed_advantages,
+    split_into_minibatches,
+    value_head_loss,
 )
 from metairn.networks.value import ValueHead
-from metairn.objectives.advantages import masked_mean
-from metairn.objectives.ppo_loss import value_loss
-
-# Episodes whose credit is scored against the ground truth in each iteration.
-SCORED_EPISODES = 8
 
 
 class TrainingDiverged(RuntimeError):
@@ -151,14 +148,17 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         rollout = make_rollout(episodes, *critics, self.extrinsic_horizon)
         self._credit_update.begin(rollout)
         self._update_scales(rollout)
-        minibatches = self._minibatches(rollout)
+        minibatches = split_into_minibatches(
+            rollout, self.config.num_epochs, self.config.num_minibatches, self._generator
+        )
         losses: list[dict[str, Tensor]] = []
         for position, minibatch in enumerate(minibatches):
             self._credit_update.before_step(minibatches, position)
             losses.append(self._policy_and_value_step(minibatch))
         means = {k: torch.stack([step[k] for step in losses]).mean() for k in losses[0]}
         metrics = {k: float(reduce_sum(v)) for k, v in means.items()}
-        metrics |= self._credit_update.metrics() | self._measure(rollout)
+        metrics |= self._credit_update.metrics()
+        metrics |= measure(networks, episodes, self.mixed_horizon)
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise TrainingDiverged(
@@ -194,20 +194,6 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
             targets = advantages + rollout.mixed_values
             networks.mixed_value.update_scale(targets, episodes.mask, reduce_sum)
 
-    def _minibatches(self, rollout: Rollout) -> list[Rollout]:
-        """Every epoch's episodes, shuffled and split; one part is the batch itself."""
-        parts = self.config.num_minibatches
-        if parts == 1:
-            return [rollout] * self.config.num_epochs
-        count = rollout.episodes.num_episodes
-        shuffles = [
-            torch.randperm(count, generator=self._generator).to(self._device)
-            for _ in range(self.config.num_epochs)
-        ]
-        return [
-            rollout.select(indices) for order in shuffles for indices in order.tensor_split(parts)
-        ]
-
     def policy_loss(self, entropy_coefficient: float) -> PolicyLoss:
         """The loss of actor parameters.
 
@@ -226,14 +212,16 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
             "policy_loss": self.policy_loss(self.entropy_coefficient)(
                 dict(networks.actor.named_parameters()), episodes, advantages
             ),
-            "value_loss_extrinsic": self._value_loss(
-                networks.extrinsic_value, episodes, rollout.extrinsic_targets
+            "value_loss_extrinsic": value_head_loss(
+                networks.extrinsic_value, episodes, rollout.extrinsic_targets, reduce_sum
             ),
         }
         parts = {"actor": "policy_loss", "extrinsic_value": "value_loss_extrinsic"}
         if networks.credit_assigner.needs_mixed_critic:
             targets = advantages + rollout.mixed_values
-            losses["value_loss_mixed"] = self._value_loss(networks.mixed_value, episodes, targets)
+            losses["value_loss_mixed"] = value_head_loss(
+                networks.mixed_value, episodes, targets, reduce_sum
+            )
             parts["mixed_value"] = "value_loss_mixed"
         if networks.credit_assigner.learns_by == "own_loss":
             losses["credit_loss"] = networks.credit_assigner.own_loss(episodes)
@@ -246,11 +234,6 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         )
         self.step_optimizers(list(parts), list(gradients))
         return {name: loss.detach() for name, loss in losses.items()}
-
-    def _value_loss(self, head: ValueHead, episodes: EpisodeBatch, targets: Tensor) -> Tensor:
-        predicted = head.normalised(episodes.acted_on)
-        losses = value_loss(predicted, (targets - head.mean) / head.std)
-        return masked_mean(losses, episodes.mask, reduce_sum)
 
     def step_optimizers(
         self, parts: list[str], gradients: list[Tensor | None]
@@ -278,49 +261,9 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
             self.get_optimizer(DEFAULT_MODULE_ID, name).step()
         return norms
 
-    @torch.no_grad()
-    def _measure(self, rollout: Rollout) -> dict[str, float]:
-        """What the update did, on the whole batch."""
-        episodes, networks = rollout.episodes, self.networks
-        actions = networks.actor.actions
-        inputs = networks.actor(episodes.acted_on)
-
-        def mean(values: Tensor) -> float:
-            return float(reduce_sum(masked_mean(values, episodes.mask, reduce_sum)))
-
-        intrinsic = networks.credit_assigner(episodes).rewards - episodes.rewards
-        intrinsic_mean = mean(intrinsic)
-        metrics = {
-            "entropy": mean(actions.entropy(inputs)),
-            "kl": mean(actions.kl(episodes.behaviour_inputs, inputs)),
-            "intrinsic_reward_mean": intrinsic_mean,
-            "intrinsic_reward_std": math.sqrt(mean((intrinsic - intrinsic_mean).square())),
-        }
-        count = min(SCORED_EPISODES, episodes.num_episodes)
-        scored = episodes.select(torch.arange(count, device=self._device))
-        if scored.ground_truth is not None:
-            score = credit_on_cause(self._credit_matrix(scored), scored.ground_truth, scored.mask)
-            metrics["credit_on_cause"] = float(reduce_sum(score / reduce_sum(torch.ones(()))))
-        return metrics
-
-    def _credit_matrix(self, episodes: EpisodeBatch) -> Tensor:
-        horizon = self.mixed_horizon
-        decay = horizon.discount * horizon.gae_lambda
-        return credit_matrix(self.networks.credit_assigner, episodes, decay)
-
-    @torch.no_grad()
     def credit_maps(self, episodes: EpisodeBatch) -> dict[str, np.ndarray]:
-        """The episodes and what the method makes of them: credit, attention, intrinsic rewards."""
-        assigner = self.networks.credit_assigner
-        episodes = episodes.to(torch.device(self._device))
-        maps = {
-            "intrinsic_rewards": assigner(episodes).rewards - episodes.rewards,
-            "credit_matrix": self._credit_matrix(episodes),
-        }
-        attention = assigner.attention(episodes)
-        if attention is not None:
-            maps["attention"] = attention
-        return episodes.to_numpy() | {name: t.cpu().numpy() for name, t in maps.items()}
+        """See measurement.credit_maps."""
+        return credit_maps(self.networks, episodes, self.mixed_horizon)
 
     def _log(self, metrics: dict[str, float], num_steps: int) -> None:
         self.metrics.log_dict(metrics, key=DEFAULT_MODULE_ID, window=1)

@@ -27,7 +27,7 @@ from metairn.objectives.advantages import (
     weighted_advantages,
 )
 from metairn.objectives.meta_gradient import Params
-from metairn.objectives.ppo_loss import clipped_surrogate
+from metairn.objectives.ppo_loss import clipped_surrogate, value_loss
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Horizon:
 
     discount: float
     gae_lambda: float
+
+    @property
+    def decay(self) -> float:
+        """gamma lambda."""
+        return self.discount * self.gae_lambda
 
 
 @dataclass(frozen=True)
@@ -156,3 +161,41 @@ class PolicyLoss:
         if self.entropy_coefficient:
             losses = losses - self.entropy_coefficient * self.policy.actions.entropy(inputs)
         return masked_mean(losses, episodes.mask, self.reduce_sum)
+
+
+def value_head_loss(
+    head: ValueHead,
+    episodes: EpisodeBatch,
+    targets: Float[Tensor, "B T"],
+    reduce_sum: ReduceSum,
+) -> Float[Tensor, ""]:
+    """mean 1/2 (f(o) - normalised target)^2; this learner's share of it.
+
+    Args:
+        head: predicts the return.
+        episodes: whose observations it sees.
+        targets: in units of reward.
+        reduce_sum: sum over learners.
+    """
+    losses = value_loss(head.normalised(episodes.acted_on), (targets - head.mean) / head.std)
+    return masked_mean(losses, episodes.mask, reduce_sum)
+
+
+def split_into_minibatches(
+    rollout: Rollout, num_epochs: int, num_minibatches: int, generator: torch.Generator
+) -> list[Rollout]:
+    """Every epoch's episodes, shuffled and split by whole episodes; one part is the batch itself.
+
+    Args:
+        rollout: the batch.
+        num_epochs: passes over it.
+        num_minibatches: parts of each pass.
+        generator: shuffles.
+    """
+    if num_minibatches == 1:
+        return [rollout] * num_epochs
+    count, device = rollout.episodes.num_episodes, rollout.episodes.rewards.device
+    orders = [torch.randperm(count, generator=generator).to(device) for _ in range(num_epochs)]
+    return [
+        rollout.select(part) for order in orders for part in order.tensor_split(num_minibatches)
+    ]

@@ -1,0 +1,76 @@
+"""What an update did and what a method makes of episodes: figures and arrays, nothing learned."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metairn.credit_assignment.assigner import credit_matrix, credit_on_cause
+from metairn.episodes import EpisodeBatch
+from metairn.intrinsic_attention_ppo.rl_module import IntrinsicAttentionModule
+from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
+from metairn.intrinsic_attention_ppo.update import Horizon
+from metairn.objectives.advantages import masked_mean
+
+# Episodes whose credit is scored against the ground truth in each iteration.
+SCORED_EPISODES = 8
+
+
+@torch.no_grad()
+def measure(
+    networks: IntrinsicAttentionModule, episodes: EpisodeBatch, horizon: Horizon
+) -> dict[str, float]:
+    """Entropy, KL to the policy that acted, intrinsic rewards and, if known, credit on the cause.
+
+    Args:
+        networks: after an update.
+        episodes: the batch that it learned from.
+        horizon: gamma and lambda of the return of r'.
+    """
+    actions = networks.actor.actions
+    inputs = networks.actor(episodes.acted_on)
+
+    def mean(values: Tensor) -> float:
+        return float(reduce_sum(masked_mean(values, episodes.mask, reduce_sum)))
+
+    intrinsic = networks.credit_assigner(episodes).rewards - episodes.rewards
+    intrinsic_mean = mean(intrinsic)
+    metrics = {
+        "entropy": mean(actions.entropy(inputs)),
+        "kl": mean(actions.kl(episodes.behaviour_inputs, inputs)),
+        "intrinsic_reward_mean": intrinsic_mean,
+        "intrinsic_reward_std": math.sqrt(mean((intrinsic - intrinsic_mean).square())),
+    }
+    count = min(SCORED_EPISODES, episodes.num_episodes)
+    scored = episodes.select(torch.arange(count, device=episodes.rewards.device))
+    if scored.ground_truth is not None:
+        matrix = credit_matrix(networks.credit_assigner, scored, horizon.decay)
+        score = credit_on_cause(matrix, scored.ground_truth, scored.mask)
+        metrics["credit_on_cause"] = float(reduce_sum(score / reduce_sum(torch.ones_like(score))))
+    return metrics
+
+
+@torch.no_grad()
+def credit_maps(
+    networks: IntrinsicAttentionModule, episodes: EpisodeBatch, horizon: Horizon
+) -> dict[str, np.ndarray]:
+    """The episodes and what the method makes of them: credit, attention, intrinsic rewards.
+
+    Args:
+        networks: with the method.
+        episodes: B whole episodes.
+        horizon: gamma and lambda of the return of r'.
+    """
+    assigner = networks.credit_assigner
+    episodes = episodes.to(networks.extrinsic_value.mean.device)
+    maps = {
+        "intrinsic_rewards": assigner(episodes).rewards - episodes.rewards,
+        "credit_matrix": credit_matrix(assigner, episodes, horizon.decay),
+    }
+    attention = assigner.attention(episodes)
+    if attention is not None:
+        maps["attention"] = attention
+    return episodes.to_numpy() | {name: t.cpu().numpy() for name, t in maps.items()}
