@@ -18,7 +18,12 @@ MARKS = [0, 2000, 4000]
 def rows_of(scores):
     """A metrics table from an array [runs, marks]."""
     return pd.DataFrame(
-        {"seed": seed, "evaluation_mark_env_steps": mark, "optimality": value}
+        {
+            "seed": seed,
+            "evaluation_mark_env_steps": mark,
+            "optimality": value,
+            "optimality_greedy": value,
+        }
         for seed, run in enumerate(scores)
         for mark, value in zip(MARKS, run, strict=True)
     )
@@ -110,8 +115,12 @@ def test_report_prints_a_table_and_draws_a_figure(tmp_path, monkeypatch, capsys)
         report.main()
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    for text in ("First", "Second", "1.00 [1.00, 1.00]", "0.20 [0.20, 0.20]", "2000", "never"):
+    for text in (" a ", " b ", "1.00", "0.20", "2000", "inf"):
         assert text in shown
+    table = pd.read_csv(tmp_path / "toy" / "table.csv")
+    assert table["optimality"].tolist() == [1.0, 0.2]
+    assert table["env_steps_to_90pct"].tolist() == [2000, math.inf]
+    assert table["seeds"].tolist() == [3, 3]
     assert (tmp_path / "i" / "toy_sample_efficiency.png").stat().st_size > 1000
 
 

@@ -2,12 +2,12 @@
 
 How to run:
     metairn-report study=demo
-Results to expect: a table on the screen, images/<study>_sample_efficiency.png.
+Results to expect: a table on the screen, images/<study>_sample_efficiency.png and
+experiment_data/<study>/table.csv.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,9 @@ from metairn.experiments.command_help import report_help_text
 from metairn.experiments.train import run_command
 
 if TYPE_CHECKING:
+    import pandas as pd
     from omegaconf import DictConfig
     from rich.table import Table
-
-    from metairn.results.load import Study
 
 
 def report(composed: DictConfig) -> None:
@@ -33,43 +32,39 @@ def report(composed: DictConfig) -> None:
     from metairn.experiments.settings import BadInput
     from metairn.results.figures import sample_efficiency
     from metairn.results.load import NoRuns, load_study
+    from metairn.results.statistics import final_table
 
     try:
         study = load_study(Path(composed.output_root), composed.study)
-        table, figure = _table(study), sample_efficiency(study)
+        table, figure = final_table(study), sample_efficiency(study)
     except (NoRuns, ValueError) as error:
         raise BadInput(str(error)) from error
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    title = f"{study.name}: interquartile mean over seeds, 95% bootstrap interval"
+    Console(width=None if sys.stdout.isatty() else 120).print(_shown(table, title))
     if study.unfinished:
         print(f"{len(study.unfinished)} runs have not ended and are left out.")
     path = Path(composed.images_root) / f"{study.name}_sample_efficiency.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
-    print(f"figure: {path}")
+    table_path = Path(composed.output_root) / study.name / "table.csv"
+    table.to_csv(table_path, index=False, float_format="%.4g")
+    print(f"figure: {path}, table: {table_path}")
 
 
-def _table(study: Study) -> Table:
-    """Final score and env steps to 90%, per task and method."""
+def _shown(table: pd.DataFrame, title: str) -> Table:
+    """A data frame for the screen."""
     from rich.table import Table
 
-    from metairn.results.statistics import env_steps_to_90pct, estimate
+    shown = Table(title=title)
+    for name in table.columns:
+        shown.add_column(str(name))
+    for row in table.itertuples(index=False):
+        shown.add_row(*(_number(v) if isinstance(v, float) else str(v) for v in row))
+    return shown
 
-    table = Table(title=f"{study.name}: interquartile mean over seeds, 95% bootstrap interval")
-    headers = ["task", "method", "seeds", f"final {study.score}", "env steps to 90% (median)"]
-    for header in headers:
-        table.add_column(header)
-    for keys, rows in study.tasks():
-        for method, of_method in rows.groupby("method"):
-            curve = estimate(of_method, study.score)
-            final = f"{curve.iqm[-1]:.2f} [{curve.low[-1]:.2f}, {curve.high[-1]:.2f}]"
-            reached = "-"
-            if study.score == "optimality":
-                steps = env_steps_to_90pct(of_method)
-                reached = "never" if math.isinf(steps) else f"{steps:.0f}"
-            task = " ".join(f"{key}={value}" for key, value in keys.items())
-            label = study.display[str(method)].label
-            table.add_row(task, label, str(curve.num_runs), final, reached)
-    return table
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ import pandas as pd
 from rliable.library import get_interval_estimates
 from scipy.stats import trim_mean
 
+from metairn.results.load import Study
+
 BOOTSTRAP_SAMPLES = 2000
 
 
@@ -85,10 +87,34 @@ def estimate(rows: pd.DataFrame, score: str, seed: int = 0) -> Estimate:
 
 
 def env_steps_to_90pct(rows: pd.DataFrame) -> float:
-    """Median over runs of the first mark from which optimality stays >= 0.90 for two marks."""
+    """Median over runs of the first mark from which optimality is >= 0.90 at two marks in a row."""
     table = scores_by_mark(rows, "optimality")
     marks = table.columns.to_numpy()
     good = table.to_numpy() >= 0.9
     twice = good[:, :-1] & good[:, 1:]
     first = np.where(twice.any(axis=1), marks[twice.argmax(axis=1)], np.inf)
     return float(np.median(first))
+
+
+def final_table(study: Study) -> pd.DataFrame:
+    """One row per task and method: scores at the last mark, env steps to 90%.
+
+    Columns: the task's keys, method, seeds, score with the ends of its interval, greedy score,
+    env_steps_to_90pct (median; infinite for never), the last two where the optimum is known.
+    """
+    rows = []
+    for keys, of_task in study.tasks():
+        for method, of_method in of_task.groupby("method"):
+            curve = estimate(of_method, study.score)
+            row = keys | {
+                "method": str(method),
+                "seeds": curve.num_runs,
+                study.score: curve.iqm[-1],
+                "low": curve.low[-1],
+                "high": curve.high[-1],
+            }
+            if study.score == "optimality":
+                row["greedy"] = estimate(of_method, "optimality_greedy").iqm[-1]
+                row["env_steps_to_90pct"] = env_steps_to_90pct(of_method)
+            rows.append(row)
+    return pd.DataFrame(rows)
