@@ -61,6 +61,7 @@ def test_networks_are_drawn_without_touching_torch_s_own_random_numbers():
     spec = run.config.get_default_rl_module_spec()
     spec.observation_space = run.networks.observation_space
     spec.action_space = run.networks.action_space
+    torch.manual_seed(123)
     before = torch.get_rng_state()
     weights = [spec.build().actor.network[0].weight for _ in range(2)]
     assert torch.equal(*weights)

@@ -58,12 +58,14 @@ def states(jobs, tmp_path_factory):
     return learn_in_two_processes(list(jobs.items()), tmp_path_factory.mktemp("learners"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
 def test_both_learners_have_the_same_state_bit_for_bit(name, states):
     first, second = (state[name] for state in states)
     assert differing(first, second) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPARED_WITH_ONE)
 def test_two_learners_update_as_one_with_all_episodes(name, jobs, states):
     one = learned(SmallRun(jobs[name][0]), jobs[name][1])

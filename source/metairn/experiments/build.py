@@ -242,6 +242,11 @@ def _check_outer_data(
             f"training.budget_env_steps={training.budget_env_steps} must be at least two "
             f"iterations of {iteration} env steps."
         )
+    if meta_learning.outer_data == "next" and training.num_learners > 1:
+        raise BadInput(
+            f"method.outer_data=next is not allowed with training.num_learners="
+            f"{training.num_learners}: a checkpoint holds the waiting episodes of one learner only."
+        )
     if meta_learning.outer_data == "held_out" and length is not None:
         learners = max(training.num_learners, 1)
         episodes = -(-training.train_batch_env_steps // length) // learners

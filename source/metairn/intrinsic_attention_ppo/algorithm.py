@@ -50,6 +50,7 @@ class IntrinsicAttentionPPO(PPO):
         episodes = self._sample_episodes()
         if not episodes:
             return
+        self._check_shares(len(episodes))
         sampled = time.perf_counter()
         results = self.learner_group.update(
             training_data=WholeEpisodes(episodes=episodes),
@@ -66,6 +67,22 @@ class IntrinsicAttentionPPO(PPO):
             "learn_time_s": time.perf_counter() - sampled,
         }
         self.metrics.log_dict(figures, window=1)
+
+    def _check_shares(self, num_episodes: int) -> None:
+        """Refuses too few episodes: a learner that did so by itself would leave others waiting.
+
+        Raises:
+            ValueError: if a learner's minibatches would lack episodes.
+        """
+        learners = max(1, self.config.num_learners)
+        settings = self.config.credit_assigner_settings
+        halves = 2 if settings.get("outer_data") == "held_out" else 1
+        if num_episodes // learners < halves * self.config.num_minibatches:
+            raise ValueError(
+                f"{num_episodes} episodes are too few for {learners} learners with "
+                f"num_minibatches={self.config.num_minibatches} of at least {halves} episodes: "
+                "raise train_batch_env_steps."
+            )
 
     def _sample_episodes(self) -> list[SingleAgentEpisode]:
         runners = max(1, self.env_runner_group.num_healthy_remote_env_runners())

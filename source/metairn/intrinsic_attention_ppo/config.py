@@ -20,6 +20,23 @@ from metairn.credit_assignment.ppo import PPO as PlainPPO
 Schedule = float | list[list[float]]
 
 
+NO_CONNECTORS = "connectors are skipped here; wrap the environment instead"
+# RLlib's settings that would be ignored, with the one value that they may have.
+ONLY_ALLOWED: dict[str, tuple[Any, str]] = {
+    "_env_to_module_connector": (None, NO_CONNECTORS),
+    "_module_to_env_connector": (None, NO_CONNECTORS),
+    "_learner_connector": (None, NO_CONNECTORS),
+    "batch_mode": ("complete_episodes", "credit needs whole episodes"),
+    "minibatch_size": (None, "num_minibatches splits a batch by whole episodes"),
+    "use_gae": (True, "lambda_=1 gives Monte Carlo advantages"),
+    "use_critic": (True, "advantages need a critic"),
+    "use_kl_loss": (False, "clip_param bounds the update"),
+    "vf_clip_param": (float("inf"), "it would cut the gradient of large value errors"),
+    "vf_loss_coeff": (1.0, "critic_lr sizes the value heads' steps"),
+    "grad_clip_by": ("global_norm", "each network's gradient norm is clipped"),
+}
+
+
 class IntrinsicAttentionPPOConfig(PPOConfig):
     """PPO on whole episodes, with credit from any CreditAssigner.
 
@@ -151,15 +168,6 @@ class IntrinsicAttentionPPOConfig(PPOConfig):
         self.gym_env_vectorize_mode = "vector_entry_point" if native else "sync"
 
     def _refuse_what_is_skipped(self) -> None:
-        if (
-            self._env_to_module_connector
-            or self._module_to_env_connector
-            or self._learner_connector
-        ):
-            self._value_error(
-                "connectors are skipped by the episode runner and the learner; wrap the "
-                "environment instead."
-            )
         for event in ("created", "start", "step", "end"):
             name = f"on_episode_{event}"
             classes = self.callbacks_class
@@ -167,9 +175,7 @@ class IntrinsicAttentionPPOConfig(PPOConfig):
             overridden = any(getattr(c, name) is not getattr(RLlibCallback, name) for c in classes)
             if overridden or getattr(self, f"callbacks_{name}"):
                 self._value_error(f"{name} callbacks are skipped by the episode runner.")
-        if self.use_kl_loss:
-            self._value_error("use_kl_loss=True is not supported; clip_param bounds the update.")
-        if self.vf_clip_param != float("inf"):
-            self._value_error(
-                "vf_clip_param must stay infinite: it cuts the gradient of large value errors."
-            )
+        for name, (only, reason) in ONLY_ALLOWED.items():
+            value = getattr(self, name)
+            if value != only:
+                self._value_error(f"{name.lstrip('_')}={value} is not supported: {reason}.")

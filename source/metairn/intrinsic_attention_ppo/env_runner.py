@@ -20,6 +20,9 @@ from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
 from metairn.intrinsic_attention_ppo.random_streams import Stream, derive_seed
 
+# Attempts to sample from an environment that fails and is replaced each time.
+MAX_ATTEMPTS = 5
+
 
 class EpisodePlan:
     """Decides which slots start another episode, without looking at how episodes turn out.
@@ -85,14 +88,17 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         force_reset: bool = False,
     ) -> list[SingleAgentEpisode]:
         """Whole episodes, worth about `num_timesteps` env steps or exactly `num_episodes`."""
-        seed = derive_seed(
-            self._base_seed, self.stream, self.worker_index or 0, self.sampling_round
-        )
+        use = (self.worker_index or 0, self.sampling_round)
         self.sampling_round += 1
-        episodes = None
-        while episodes is None:  # Only an environment that failed and was replaced repeats this.
+        for attempt in range(MAX_ATTEMPTS):  # More than one only if an environment was replaced.
             plan = EpisodePlan(num_timesteps, num_episodes, self._episode_length)
+            # Another seed, or a failure that depends on it would come again.
+            seed = derive_seed(self._base_seed, self.stream, *use, *([attempt] if attempt else []))
             episodes = self._run(plan, seed, explore, random_actions)
+            if episodes is not None:
+                break
+        else:
+            raise RuntimeError(f"The environment failed in {MAX_ATTEMPTS} attempts to sample it.")
         self._done_episodes_for_metrics.extend(episodes)
         num_steps = int(plan.steps_finished)
         self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=num_steps)
@@ -126,7 +132,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
                 spans.append((int(slot), int(first[slot]), now, bool(terminated[slot])))
                 first[slot] = now + 1
                 running[slot] = plan.start()
-        return self._episodes(trace, spans)
+        return self._episodes(trace, spans) if spans else []
 
     def _act(
         self, observations: np.ndarray, generator: torch.Generator, explore: bool, at_random: bool
