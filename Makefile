@@ -29,7 +29,7 @@ demo: setup  ## train three methods for a few minutes and draw what they learned
 	$(BIN)/metairn-report study=demo
 
 test: setup  ## run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: setup  ## lint, formatting, types, layers
 	$(BIN)/ruff check
