@@ -49,6 +49,7 @@ def test_every_file_named_in_the_tables_exists():
     assert not missing
 
 
-def test_image_shown_exists():
-    (image,) = re.findall(r"!\[.*?\]\((.*?)\)", README)
-    assert (ROOT / image).stat().st_size > 1000
+def test_images_shown_exist():
+    images = re.findall(r"!\[.*?\]\((.*?)\)", README)
+    assert images
+    assert all((ROOT / image).stat().st_size > 1000 for image in images)

@@ -147,7 +147,7 @@ def test_a_return_of_ten_moves_our_value_where_rllibs_clipped_loss_has_no_gradie
     episodes, policy, _, advantages, _ = batch
     head = ValueHead(3, (8,)).double()
     with torch.no_grad():
-        head.last.bias.zero_()
+        head.last.weight.fill_(0.1)  # At its start of zero the layers below wait for it.
     targets = torch.full_like(episodes.rewards, target)
     values, inputs = head(episodes.acted_on), policy(episodes.acted_on).detach()
     theirs = rllib_loss(episodes, inputs, values, advantages, targets, 0.2, vf_clip_param=10.0)
