@@ -189,14 +189,25 @@ def start_ray(training: TrainingSettings) -> None:
     """Joins the cluster at RAY_ADDRESS, or starts one on this machine, once per process.
 
     Raises:
-        BadInput: if the run needs more processors than there are, for which Ray would wait forever.
+        BadInput: if the cluster cannot be reached, or if the run needs more processors than there
+            are, for which Ray would wait forever.
     """
     processes = training.num_env_runners + training.num_learners
     if not ray.is_initialized():
-        # On one's own machine more processes than cores are slow, not wrong.
-        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": max(_cores(), processes)}
-        quiet = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
-        ray.init(**quiet, **local)
+        where: dict[str, Any] = {}
+        if "RAY_ADDRESS" not in os.environ:
+            # A cluster that somebody started here is not ours to join unasked. More processes than
+            # cores are slow, not wrong.
+            cores = max(os.cpu_count() or 1, processes)
+            where = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+        try:
+            ray.init(logging_level="ERROR", log_to_driver=False, **where)
+        except ConnectionError as error:
+            raise BadInput(
+                f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')} cannot be reached: start the "
+                "cluster, give this machine its token, or unset RAY_ADDRESS to use this machine "
+                "alone."
+            ) from error
     has = ray.cluster_resources()
     gpus = training.num_gpus_per_learner * max(training.num_learners, 1)
     for kind, needed, keys in (
@@ -207,10 +218,6 @@ def start_ray(training: TrainingSettings) -> None:
             raise BadInput(
                 f"{keys} = {needed:g} is not allowed: Ray has {has.get(kind, 0):g} {kind}s."
             )
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
 
 
 def provenance() -> dict[str, Any]:
