@@ -15,11 +15,7 @@ import torch
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
-from ray.rllib.utils.metrics import (
-    ALL_MODULES,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_ENV_STEPS_TRAINED_LIFETIME,
-)
+from ray.rllib.utils.metrics import ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME
 from torch import Tensor
 
 from metairn.episodes import EpisodeBatch
@@ -29,6 +25,7 @@ from metairn.intrinsic_attention_ppo.random_streams import Stream, derive_seed
 from metairn.intrinsic_attention_ppo.rl_module import IntrinsicAttentionModule
 from metairn.intrinsic_attention_ppo.rllib_workarounds import (
     broadcast_parameters,
+    follow_schedules,
     reduce_gradients,
     reduce_sum,
 )
@@ -124,7 +121,7 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         training_data.validate()
         training_data.solve_refs()
         self._weights_seq_no += 1
-        self._follow_schedules(timesteps or {})
+        self.entropy_coefficient = follow_schedules(self, timesteps or {})
         self._round = round_index
         seed = derive_seed(self.config.seed or 0, Stream.MINIBATCHES, round_index)
         self._generator.manual_seed(seed)
@@ -166,17 +163,6 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
                     "Lower the learning rates or look at the rewards' size."
                 )
         return metrics
-
-    def _follow_schedules(self, timesteps: dict[str, Any]) -> None:
-        """Sets learning rates and entropy coefficient to what they are at this env step.
-
-        RLlib does so after each update and keeps the result, which a checkpoint then lacks.
-        """
-        env_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
-        for optimizer, schedule in self._optimizer_lr_schedules.items():
-            self._set_optimizer_lr(optimizer, lr=schedule.update(timestep=env_steps))
-        entropy = self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID]
-        self.entropy_coefficient = float(entropy.update(timestep=env_steps))
 
     def _update_scales(self, rollout: Rollout) -> None:
         """Moves the running scales of rewards and returns; the rollout's values stay as they are.
