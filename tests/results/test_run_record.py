@@ -3,10 +3,11 @@
 import errno
 import fcntl
 import json
+import os
 
 import pytest
 
-from metairn.results import run_record
+from metairn.results import held_folder, run_record
 from metairn.results.run_record import (
     RunFolderError,
     RunRecord,
@@ -196,7 +197,7 @@ def test_file_is_old_or_new_but_never_half(tmp_path, monkeypatch):
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_record.os, "fsync", fsync)
+        patch.setattr(os, "fsync", fsync)
         with pytest.raises(Crash):
             write_atomically(path, "new and longer")
     assert path.read_text() == "old"
@@ -207,12 +208,12 @@ def test_file_is_old_or_new_but_never_half(tmp_path, monkeypatch):
 
 def test_done_is_written_last(tmp_path, monkeypatch):
     written = []
-    write = run_record.write_atomically
-    monkeypatch.setattr(
-        run_record,
-        "write_atomically",
-        lambda path, text: (written.append(path.name), write(path, text)),
-    )
+    for module in (held_folder, run_record):
+        monkeypatch.setattr(
+            module,
+            "write_atomically",
+            lambda path, text: (written.append(path.name), write_atomically(path, text)),
+        )
     write_run(tmp_path / "run")
     assert written[-1] == "DONE"
     assert written.count("DONE") == 1
