@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ from metairn.experiments.settings import (
     construct,
     resolve_target,
 )
+from metairn.experiments.tuned import with_tuned_values
 from metairn.intrinsic_attention_ppo import IntrinsicAttentionPPOConfig
 from metairn.intrinsic_attention_ppo.rl_module import episode_spec
 
 # What the yaml files say beside constructor arguments.
-TOP_LEVEL = ("study", "seed", "force", "output_root", "method", "environment", "training")
+TOP_LEVEL = (
+    *("study", "seed", "force", "output_root", "tuned"),
+    *("method", "environment", "training"),
+)
 ABOUT_METHOD = ("name", "_target_", "display")
 ABOUT_ENVIRONMENT = ("name", "_target_", "partition_by")
 
@@ -56,12 +61,18 @@ class Experiment:
     force: bool
 
 
-def build_experiment(composed: DictConfig) -> Experiment:
+def build_experiment(composed: DictConfig, command_line: Collection[str] = ()) -> Experiment:
     """Checks a composed configuration and turns it into an Experiment; writes nothing.
+
+    Args:
+        composed: the configuration.
+        command_line: keys that the command line sets; tuned values give way to them.
 
     Raises:
         BadInput: one sentence for whatever is wrong with it.
     """
+    if composed.get("tuned") is True:
+        composed = with_tuned_values(composed, command_line)
     try:
         config: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
@@ -78,15 +89,18 @@ def build_experiment(composed: DictConfig) -> Experiment:
         raise BadInput(
             f"seed={config['seed']} is not allowed: it must be a whole number from 0 to 2**32 - 1."
         )
-    if not isinstance(config["force"], bool):
-        raise BadInput(f"force={config['force']} is not allowed: it must be true or false.")
+    for key in ("force", "tuned"):
+        if not isinstance(config[key], bool):
+            raise BadInput(f"{key}={config[key]} is not allowed: it must be true or false.")
+    for group in ("method", "training"):
+        config[group].pop("search_space", None)  # For metairn-tune.
 
     arguments = checked_arguments("training", TrainingSettings, config["training"])
     training = construct("training", TrainingSettings, arguments)
     env, env_config, task = _environment(config["environment"])
     algorithm = _algorithm(config, training, env, env_config, task)
     # As checked, so that 1 and 1.0 are one configuration.
-    kept = {k: v for k, v in config.items() if k not in ("force", "output_root")}
+    kept = {k: v for k, v in config.items() if k not in ("force", "output_root", "tuned")}
     kept["training"] = config["training"] | arguments
     kept["environment"] = config["environment"] | (env_config if task is not None else {})
     kept["method"] = config["method"] | algorithm.credit_assigner_settings

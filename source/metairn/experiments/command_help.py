@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 CONFIGS = Path(__file__).parent / "configs"
 GROUPS = ("method", "environment", "training")
+TUNE_GROUPS = (*GROUPS, "tuner")
 
 EXAMPLES = """\
 Examples
@@ -26,7 +28,16 @@ def keys(group: str, option: str) -> list[str]:
     """Keys that an option's file sets, without what describes the option itself."""
     lines = _lines(CONFIGS / group / f"{option}.yaml")
     names = [line.split(":", 1)[0] for line in lines if line[0].isalpha()]
-    return [name for name in names if name not in ("name", "display", "partition_by")]
+    about = ("name", "display", "partition_by", "search_space")
+    return [name for name in names if name not in about]
+
+
+def top_level(command: str) -> tuple[list[str], dict[str, str]]:
+    """Top-level keys of a command's yaml file, and its groups with their default options."""
+    lines = _lines(CONFIGS / f"{command}.yaml")
+    names = [line.split(":", 1)[0] for line in lines if line[0].isalpha()]
+    groups = re.findall(r"^  - (?:optional )?(\w+): (\w+)$", "\n".join(lines), flags=re.MULTILINE)
+    return [name for name in names if name not in ("defaults", "hydra")], dict(groups)
 
 
 def help_text() -> str:
@@ -34,13 +45,27 @@ def help_text() -> str:
     parts = ["metairn-train: trains one agent with one method on one environment", "", EXAMPLES]
     parts += ["", "Keys", *_explained(CONFIGS / "train.yaml", indent="  ", skip=("hydra",))]
     for group in GROUPS:
-        parts += ["", f"{group}={'|'.join(options(group))}"]
-        for option in options(group):
-            lines = _lines(CONFIGS / group / f"{option}.yaml")
-            about = " ".join(line[2:] for line in lines if line.startswith("# "))
-            parts.append(f"  {group}={option}: {about}")
-            parts += _explained(CONFIGS / group / f"{option}.yaml", f"    {group}.")
+        parts += _explained_group(group)
     return "\n".join(parts)
+
+
+TUNE_EXAMPLES = """\
+Examples
+  metairn-tune method=meta_irn tuner=bohb environment.length=50
+  metairn-tune method=ppo tuner.trials=30 tuner.seeds=[2000,2001] training.epochs=10
+
+What is searched is the search_space of the method's and the training's yaml file; a setting that
+the command line gives is fixed instead. Cost is the negative mean of the evaluation returns over
+marks and tuning seeds. A tuning that was killed continues when the same command is given again.
+method=, environment= and training= are those of metairn-train; see its --help."""
+
+
+def tune_help_text() -> str:
+    """Every key of metairn-tune and of its tuners with its explanation."""
+    about = "metairn-tune: searches the best settings of one method on one environment"
+    parts = [about, "", TUNE_EXAMPLES, "", "Keys"]
+    parts += _explained(CONFIGS / "tune.yaml", indent="  ", skip=("hydra",))
+    return "\n".join([*parts, *_explained_group("tuner")])
 
 
 def report_help_text() -> str:
@@ -48,6 +73,17 @@ def report_help_text() -> str:
     about = "metairn-report: the table and the figure of a study's finished runs"
     example = "Example\n  metairn-report study=demo"
     return "\n".join([about, "", example, "", "Keys", *_explained(CONFIGS / "report.yaml", "  ")])
+
+
+def _explained_group(group: str) -> list[str]:
+    """A group's options and their keys."""
+    parts = ["", f"{group}={'|'.join(options(group))}"]
+    for option in options(group):
+        lines = _lines(CONFIGS / group / f"{option}.yaml")
+        about = " ".join(line[2:] for line in lines if line.startswith("# "))
+        parts.append(f"  {group}={option}: {about}")
+        parts += _explained(CONFIGS / group / f"{option}.yaml", f"    {group}.")
+    return parts
 
 
 def _explained(path: Path, indent: str, skip: tuple[str, ...] = ()) -> list[str]:

@@ -41,9 +41,10 @@ def train(composed: DictConfig) -> None:
     from metairn.experiments.build import build_experiment
     from metairn.experiments.settings import BadInput
     from metairn.experiments.training_run import TrainingRun
+    from metairn.experiments.tuned import command_line_keys
     from metairn.results.run_record import RunFolderError, RunRecord
 
-    experiment = build_experiment(composed)
+    experiment = build_experiment(composed, command_line_keys())
     record = RunRecord(experiment.folder, experiment.config, experiment.force)
     try:
         if record.is_finished:
@@ -124,7 +125,7 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
             decorate(reporting)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # Hydra raises a bare ValueError for group=null; a job's errors never get here.
-        fail(explain(error, sys.argv[1:]), EXIT_BAD_INPUT)
+        fail(explain(error, sys.argv[1:], config_name), EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         fail("Interrupted; the same command continues the run.", EXIT_RUN_FAILED)
     return max(codes)
@@ -139,31 +140,31 @@ def failure(label: str, folder: Path, error: Exception) -> str:
     )
 
 
-def explain(error: Exception, arguments: list[str]) -> str:
+def explain(error: Exception, arguments: list[str], command: str) -> str:
     """Hydra's error about an override, as one sentence that says what is allowed."""
+    names, groups = command_help.top_level(command)
     text = f"{error} {error.__cause__ or ''}"
     missing = re.search(r"Could not find '(\w+)/([^']+)'", text)
-    if missing and missing.group(1) in command_help.GROUPS:
+    if missing and missing.group(1) in groups:
         group, option = missing.groups()
         allowed = ", ".join(command_help.options(group))
         return f"{group}={option} is not allowed: it must be one of {allowed}."
     for argument in arguments:
         group, _, option = argument.partition("=")
-        if group in command_help.GROUPS and option in ("", "null"):
+        if group in groups and option in ("", "null"):
             allowed = ", ".join(command_help.options(group))
             return f"{argument} is not allowed: it must be one of {allowed}."
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         group, _, _ = key.group(1).partition(".")
         chosen = dict(a.split("=", 1) for a in arguments if "=" in a).get(group)
-        if group in command_help.GROUPS:
-            defaults = {"method": "ppo", "environment": "umbrella_chain", "training": "default"}
+        if group in groups:
             # A sweep names several options: the key has to be one of each.
-            options = (chosen or defaults[group]).split(",")
+            options = (chosen or groups[group]).split(",")
             common = [set(command_help.keys(group, option)) for option in options]
             names = [n for n in command_help.keys(group, options[0]) if all(n in c for c in common)]
         else:
-            names = ["study", "seed", "force", "output_root", *command_help.GROUPS]
+            names += groups
         return f"{key.group(1)} is not a key here; allowed: {', '.join(names)}."
     return " ".join(text.split())
 

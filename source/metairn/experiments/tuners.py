@@ -56,7 +56,6 @@ class Tuner:
     @property
     def tuning_seeds(self) -> list[int]:
         """Seeds of the runs that a trial averages."""
-        return list(range(1000, 1000 + self.seeds)) if type(self.seeds) is int else self.seeds
 
     @property
     def hyperband_round(self) -> list[float]:
