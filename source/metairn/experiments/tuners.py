@@ -56,6 +56,8 @@ class Tuner:
     @property
     def tuning_seeds(self) -> list[int]:
         """Seeds of the runs that a trial averages."""
+        many = self.seeds
+        return list(range(1000, 1000 + many)) if isinstance(many, int) else many
 
     @property
     def hyperband_round(self) -> list[float]:
