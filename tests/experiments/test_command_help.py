@@ -11,7 +11,14 @@ import yaml
 from training_command import build, run_here
 
 from metairn.experiments import train
-from metairn.experiments.command_help import CONFIGS, GROUPS, help_text, keys, options
+from metairn.experiments.command_help import (
+    CONFIGS,
+    GROUPS,
+    TUNE_GROUPS,
+    help_text,
+    keys,
+    options,
+)
 
 OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
 MADE_OF = [
@@ -20,7 +27,7 @@ MADE_OF = [
     for environment in options("environment")
     if (method, environment) != ("oracle", "gymnasium")
 ]
-ABOUT = {"name", "_target_", "display", "partition_by"}
+ABOUT = {"name", "_target_", "display", "partition_by", "search_space"}
 
 every_option = pytest.mark.parametrize(("group", "option"), OPTIONS)
 
@@ -30,7 +37,7 @@ def settings_of(group, option):
 
 
 def test_groups_of_the_help_are_the_folders():
-    assert set(GROUPS) == {path.name for path in CONFIGS.iterdir() if any(path.glob("*.yaml"))}
+    assert set(TUNE_GROUPS) == {path.name for path in CONFIGS.iterdir() if any(path.glob("*.yaml"))}
 
 
 def test_console_script_is_the_tested_function():

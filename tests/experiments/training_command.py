@@ -1,4 +1,4 @@
-"""metairn-train as the tests call it: in this process where possible, else in one of its own."""
+"""A command as the tests call it: in this process where possible, else in one of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -51,16 +52,16 @@ def ray_is_running() -> bool:
     return ray is not None and ray.is_initialized()
 
 
-def run_here(*arguments: object) -> Outcome:
-    """Call the command's main function in this process, which starts Ray once only."""
+def run_here(*arguments: object, command: ModuleType = train) -> Outcome:
+    """Call a command's main function in this process, which starts Ray once only."""
     global started_ray
     ray_was_running = ray_is_running()
     before = {name: os.environ.pop(name, None) for name in SET_BY_THE_COMMAND}
-    argv, sys.argv = sys.argv, ["metairn-train", *map(str, arguments)]
+    argv, sys.argv = sys.argv, [command.__name__, *map(str, arguments)]
     out, err, code = io.StringIO(), io.StringIO(), 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            train.main()
+            command.main()
     except SystemExit as end:
         code = int(end.code or 0)
     except Killed:
@@ -77,11 +78,13 @@ def run_here(*arguments: object) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def start_process(cwd: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Start the command in a process group of its own."""
+def start_process(
+    cwd: Path, *arguments: object, command: ModuleType = train
+) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own."""
     environment = {k: v for k, v in os.environ.items() if k not in SET_BY_THE_COMMAND}
     return subprocess.Popen(
-        [sys.executable, "-m", "metairn.experiments.train", *map(str, arguments)],
+        [sys.executable, "-m", command.__name__, *map(str, arguments)],
         cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,

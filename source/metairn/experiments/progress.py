@@ -70,8 +70,5 @@ class Progress:
             self.shown_s = now
             rate = (env_steps - self.first_env_steps) / (now - self.started_s)
             left = (self.budget - env_steps) / max(rate, 1e-9)
-            print(
-                f"{self.label}: {env_steps} of {self.budget} env steps, {self.latest}, "
-                f"{left:.0f} s left",
-                flush=True,
-            )
+            parts = [f"{env_steps} of {self.budget} env steps", self.latest, f"{left:.0f} s left"]
+            print(f"{self.label}: {', '.join(filter(None, parts))}", flush=True)

@@ -16,6 +16,7 @@ from ConfigSpace import ConfigurationSpace
 from smac import HyperbandFacade, MultiFidelityFacade, Scenario
 from smac.facade.abstract_facade import AbstractFacade
 from smac.main.config_selector import ConfigSelector
+from smac.model.random_forest import RandomForest
 
 # What SMAC is told of a trial that failed: worse than any return, but finite, because the random
 # forest learns from failed trials too and an infinite cost would turn all of its targets into NaN.
@@ -110,9 +111,20 @@ class Bohb(Tuner):
             # SMAC's own would train the forest on a single result and use it eight times.
             config_selector=ConfigSelector(scenario, retrain_after=1, min_trials=len(space) + 1),
             # Returns of a short and of a long training cannot be compared.
-            # A tenth of SMAC's own candidates: proposing should cost less than a trial does.
+            # SMAC's own forest allocates a million leaves per tree, and its threads and the tenfold
+            # candidates would only wait for the processors that the trials use.
+            model=RandomForest(
+                space,
+                log_y=True,
+                ratio_features=1.0,
+                min_samples_split=2,
+                min_samples_leaf=1,
+                max_leaf_nodes=1024,
+                n_jobs=1,
+                seed=seed,
+            ),
             acquisition_maximizer=MultiFidelityFacade.get_acquisition_maximizer(
-                scenario, challengers=1000
+                scenario, challengers=1000, local_search_iterations=5
             ),
             intensifier=MultiFidelityFacade.get_intensifier(
                 scenario, eta=self.eta, incumbent_selection="highest_budget"

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import joblib
 import numpy as np
 from smac.facade.abstract_facade import AbstractFacade
 from smac.main.exceptions import ConfigurationSpaceExhaustedException
@@ -82,9 +81,11 @@ class Tuning:
                     waiting.append(trial)
                 if not waiting:
                     break
-                self._tell(*waiting.popleft())
-                best = self.trajectory[-1] if self.trajectory else {}
-                progress.show(self.env_steps, best)
+                info, values, budget, wait = waiting.popleft()
+                if self.record.outcome(values, budget) is None:
+                    # What is replayed says nothing about how long the rest takes.
+                    progress.show(self.env_steps, self.trajectory[-1] if self.trajectory else {})
+                self._tell(info, values, budget, wait())
         return self.trajectory[-1] if self.trajectory else None
 
     def _ask(self) -> Waiting | None:
@@ -92,9 +93,7 @@ class Tuning:
         if self.asked == len(self.budgets):
             return None
         try:
-            # The forest's threads would only wait for the processors that the trials use.
-            with joblib.parallel_config(backend="sequential"):
-                info = self.facade.ask()
+            info = self.facade.ask()
         except (StopIteration, ConfigurationSpaceExhaustedException):
             self.asked = len(self.budgets)  # A small space of choices: all have been tried.
             return None
@@ -106,10 +105,7 @@ class Tuning:
             return info, values, budget, lambda: before
         return info, values, budget, self.submit(values, budget)
 
-    def _tell(
-        self, info: TrialInfo, values: dict[str, Any], budget: int, wait: Callable[[], Outcome]
-    ) -> None:
-        outcome = wait()
+    def _tell(self, info: TrialInfo, values: dict[str, Any], budget: int, outcome: Outcome) -> None:
         self.told += 1
         self.env_steps += budget
         if outcome.error is not None:

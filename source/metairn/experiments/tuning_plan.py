@@ -60,7 +60,11 @@ class TuningPlan:
     def tuned_file(self, best: dict[str, Any], provenance: dict[str, Any]) -> str:
         """The text of the tuned file for a line of trajectory.jsonl."""
         tuned_on = {
-            "environment": self.config["environment"],
+            "environment": {
+                key: value
+                for key, value in self.config["environment"].items()
+                if key not in ("_target_", "partition_by")
+            },
             "seeds": self.tuner.tuning_seeds,
             "tuner": self.config["tuner"],
             "tuner_seed": self.seed,
