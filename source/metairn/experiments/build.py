@@ -27,6 +27,7 @@ from metairn.intrinsic_attention_ppo.rl_module import episode_spec
 
 # What the yaml files say beside constructor arguments.
 TOP_LEVEL = ("study", "seed", "force", "output_root", "method", "environment", "training")
+NOT_OF_A_RUN = ("force", "output_root", "question")
 ABOUT_METHOD = ("name", "_target_", "display")
 ABOUT_ENVIRONMENT = ("name", "_target_", "partition_by")
 
@@ -86,7 +87,7 @@ def build_experiment(composed: DictConfig) -> Experiment:
     env, env_config, task = _environment(config["environment"])
     algorithm = _algorithm(config, training, env, env_config, task)
     # As checked, so that 1 and 1.0 are one configuration.
-    kept = {k: v for k, v in config.items() if k not in ("force", "output_root")}
+    kept = {k: v for k, v in config.items() if k not in NOT_OF_A_RUN}
     kept["training"] = config["training"] | arguments
     kept["environment"] = config["environment"] | (env_config if task is not None else {})
     kept["method"] = config["method"] | algorithm.credit_assigner_settings

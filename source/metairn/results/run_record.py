@@ -4,7 +4,7 @@
     metrics.parquet  the same, tidy, at the end      summary.json     final figures
     provenance.json  code, versions, host            DONE             hash of the configuration
     checkpoint/      RLlib's checkpoint              credit/          credit maps (npz)
-    tensorboard/     event files
+    tensorboard/     event files                     error.txt        traceback, if it failed
 
 Every file but metrics.jsonl is replaced in one step; DONE is written last. A folder belongs to one
 configuration and, while a run goes on, to one process.
@@ -12,8 +12,6 @@ configuration and, while a run goes on, to one process.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -26,13 +24,10 @@ import pandas as pd
 import yaml
 from tensorboardX import SummaryWriter
 
+from metairn.results.folder_lock import FolderLock, RunFolderError
 from metairn.results.summary import summarise
 
 Row = dict[str, Any]
-
-
-class RunFolderError(Exception):
-    """A run folder that cannot be used: one sentence that says why and what to do."""
 
 
 def config_hash(config: dict[str, Any]) -> str:
@@ -41,6 +36,12 @@ def config_hash(config: dict[str, Any]) -> str:
     How a method is drawn (`display`) cannot.
     """
     return hashlib.sha256(json.dumps(_flat(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_finished(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether this very configuration has run to its end there."""
+    done = folder / "DONE"
+    return done.exists() and done.read_text().strip() == config_hash(config)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -70,23 +71,7 @@ class RunRecord:
         self.config = config
         self.force = force
         self.rows: list[Row] = []
-        self._made = [path for path in (folder, *folder.parents) if not path.exists()]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("w")
-        except OSError as error:
-            raise RunFolderError(
-                f"output_root={folder} cannot be written: {error.strerror}; choose another "
-                "output_root."
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            reason = f"cannot be locked ({error.strerror}); choose another output_root."
-            if isinstance(error, BlockingIOError):
-                reason = "is in use by another process; wait for it or choose another study."
-            raise RunFolderError(f"{folder} {reason}") from error
+        self._lock = FolderLock(folder)
         try:
             if not force:
                 self._refuse_other_config()
@@ -98,13 +83,8 @@ class RunRecord:
 
     @property
     def is_finished(self) -> bool:
-        """Whether this very configuration has run to its end."""
-        done = self.folder / "DONE"
-        return (
-            not self.force
-            and done.exists()
-            and done.read_text().strip() == config_hash(self.config)
-        )
+        """Whether there is nothing to do."""
+        return not self.force and is_finished(self.folder, self.config)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -186,11 +166,6 @@ class RunRecord:
         """Lets go of the folder; one in which nothing was written goes away."""
         if self._events is not None:
             self._events.close()
-        if [path.name for path in self.folder.iterdir()] == [".lock"]:
-            (self.folder / ".lock").unlink()
-            with contextlib.suppress(OSError):
-                for path in self._made:  # From the inside out.
-                    path.rmdir()
         self._lock.close()
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
@@ -211,7 +186,7 @@ class RunRecord:
         except (ValueError, AttributeError, yaml.YAMLError) as error:
             raise RunFolderError(f"{path} is damaged; force=true starts the run over.") from error
         wanted = _flat(self.config)
-        changed = sorted(k for k in held.keys() | wanted.keys() if held.get(k) != wanted.get(k))
+        changed = _differing(held, wanted)
         if changed:
             key = changed[0]
             raise RunFolderError(
@@ -235,6 +210,15 @@ class RunRecord:
             raise RunFolderError(
                 f"{path} is damaged ({error}); force=true starts the run over."
             ) from error
+
+
+def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Dotted names of what two configurations say differently, where it can change a result."""
+    return _differing(_flat(one), _flat(other))
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return sorted(k for k in one.keys() | other.keys() if one.get(k) != other.get(k))
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
