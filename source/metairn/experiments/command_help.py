@@ -35,7 +35,7 @@ def keys(group: str, option: str) -> list[str]:
 
 
 def help_text() -> str:
-    """Every config group, option and key with its explanation, and two examples."""
+    """Every config group, option and key with its explanation, and examples."""
     parts = ["metairn-train: trains one agent with one method on one environment", "", EXAMPLES]
     parts += ["", "Keys", *_explained(CONFIGS / "train.yaml", indent="  ", skip=("hydra",))]
     for group in GROUPS:

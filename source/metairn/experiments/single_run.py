@@ -46,9 +46,11 @@ def finish_run(experiment: Experiment) -> str:
 
 
 def in_a_line(error: BaseException) -> str:
-    """An error's type and its first line; of one in another process, that process' own."""
+    """An error's type and its first line; of one that Ray or RLlib wraps up, the wrapped one's."""
     while isinstance(error, RayTaskError):
         error = error.cause
+    if error.__cause__ is not None and not str(error):
+        return in_a_line(error.__cause__)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 

@@ -53,7 +53,7 @@ def run_sweep(configurations: Sequence[dict[str, Any]], max_parallel_runs: int |
     waiting = [job for job in jobs if not job.is_finished]
     with SweepProgress(jobs) as progress:
         if waiting:
-            start_ray(*(job.training for job in waiting))
+            start_ray(*(job.training for job in waiting), inside=True)
             Sweep(waiting, max_parallel_runs, progress).run()
     if progress.failures:
         raise RunFailed("\n".join(progress.failures))
@@ -113,7 +113,9 @@ class Sweep:
         try:
             how, text = ray.get(task)
         except RayError as error:
-            how, text = "failed", _died(job, error)
+            # Its process died, or could not even begin.
+            how = "failed"
+            text = f"{job.label} failed: {in_a_line(error)} (what it wrote is kept in {job.folder})"
         if group is not None:
             remove_placement_group(group)
         if how == "in use":
@@ -138,17 +140,15 @@ def _submit(job: Job) -> tuple[ray.ObjectRef, PlacementGroup | None]:
     parts = bundles(job.training)
     # Runs are never repeated by themselves: the next sweep continues them.
     options: dict[str, Any] = {"max_retries": 0, "name": job.label}
-    if job.training.num_env_runners + job.training.num_learners == 0:
-        (part,) = parts
-        task = ray.remote(_job_process).options(
-            num_cpus=part["CPU"], num_gpus=part.get("GPU", 0), **options
+    group = None
+    if len(parts) > 1:
+        group = placement_group(parts)
+        options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
+            group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
         )
-        return task.remote(job.config), None
-    group = placement_group(parts)
-    strategy = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
-    gpus = 0.0 if job.training.num_learners else job.training.num_gpus_per_learner
+    main = parts[0]
     task = ray.remote(_job_process).options(
-        num_cpus=0, num_gpus=gpus, scheduling_strategy=strategy, **options
+        num_cpus=main["CPU"], num_gpus=main.get("GPU", 0), **options
     )
     return task.remote(job.config), group
 
@@ -163,10 +163,3 @@ def _job_process(config: dict[str, Any]) -> tuple[str, str]:
         return "failed", str(error)
     except Exception as error:
         return "failed", in_a_line(error)
-
-
-def _died(job: Job, error: RayError) -> str:
-    return (
-        f"{job.label} failed: its process died, {in_a_line(error)} (what it wrote is kept in "
-        f"{job.folder})"
-    )

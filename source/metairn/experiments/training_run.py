@@ -186,19 +186,20 @@ def restore(algorithm: IntrinsicAttentionPPO, checkpoint: Path) -> None:
 
 
 def bundles(training: TrainingSettings) -> list[dict[str, float]]:
-    """What each process of a run asks Ray for; the main process is with the first of the others."""
+    """What each process of a run needs, in RLlib's order: itself, env runners, learners."""
     gpus = training.num_gpus_per_learner
-    learner = {"CPU": 1.0} | ({"GPU": gpus} if gpus else {})
-    if training.num_learners:
-        return [learner] * training.num_learners + [{"CPU": 1.0}] * training.num_env_runners
-    return [learner] + [{"CPU": 1.0}] * (training.num_env_runners - 1)
+    sampling = {"CPU": 1.0}
+    learning = sampling | ({"GPU": gpus} if gpus else {})
+    main = sampling if training.num_learners else learning
+    return [main, *[sampling] * training.num_env_runners, *[learning] * training.num_learners]
 
 
-def start_ray(*trainings: TrainingSettings) -> None:
+def start_ray(*trainings: TrainingSettings, inside: bool = False) -> None:
     """Joins the cluster at RAY_ADDRESS, or starts one on this machine, once per process.
 
     Args:
         trainings: of all runs that are to come.
+        inside: whether Ray is to have room for their main processes as well.
 
     Raises:
         BadInput: if the cluster cannot be reached, or if a run needs more processors than there
@@ -225,11 +226,16 @@ def start_ray(*trainings: TrainingSettings) -> None:
             ) from error
     has = ray.cluster_resources()
     for training in trainings:
-        for kind, keys in (
-            ("CPU", "training.num_env_runners + training.num_learners"),
-            ("GPU", "training.num_gpus_per_learner x learners"),
+        parts = bundles(training)
+        processes = "training.num_env_runners + training.num_learners"
+        for kind, needed, keys in (
+            ("CPU", len(parts) - 1 + inside, f"1 + {processes}" if inside else processes),
+            (
+                "GPU",
+                sum(p.get("GPU", 0) for p in parts),
+                "training.num_gpus_per_learner x learners",
+            ),
         ):
-            needed = sum(bundle.get(kind, 0) for bundle in bundles(training))
             if needed > has.get(kind, 0):
                 raise BadInput(
                     f"{keys} = {needed:g} is not allowed: Ray has {has.get(kind, 0):g} {kind}s."
