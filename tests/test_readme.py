@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 from metairn.experiments.build import build_experiment
+from metairn.experiments.job_configuration import job_configuration
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,7 +38,8 @@ def test_readme_has_commands():
 @pytest.mark.parametrize("overrides", TRAIN_COMMANDS, ids=" ".join)
 def test_training_commands_compose(overrides):
     with initialize_config_module("metairn.experiments.configs", version_base="1.3"):
-        assert build_experiment(compose("train", overrides)).label
+        composed = compose("train", overrides, return_hydra_config=True)
+    assert build_experiment(OmegaConf.create(job_configuration(composed))).label
 
 
 def test_every_file_named_in_the_tables_exists():

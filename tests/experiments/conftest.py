@@ -1,5 +1,6 @@
 """Stops the Ray that tests of this folder started, as others start one with settings of theirs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
         ray.shutdown()
         training_command.started_ray = False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def importable_in_other_processes():
+    """Ray's worker processes and the command's find the modules beside the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import pytest
 from training_command import Killed, is_one_sentence, outcome_of, run_here, start_process
 
-from metairn.experiments import training_run
+from metairn.experiments import sweep, training_run
 from metairn.experiments.command_help import options
 from metairn.experiments.settings import BadInput
 
@@ -85,6 +85,24 @@ MISTAKES = {
         ["-m", "method=ppo,meta_irn", "method.encoder_width=16"],
         ["method.encoder_width", "not a key"],
     ),
+    "one job of a sweep": (
+        ["-m", "environment.length=2,0,5", "seed=0,1"],
+        ["environment.length=0"],
+    ),
+    "a sweep over what is in no folder's name": (
+        ["-m", "training.epochs=1,2", "seed=0,1"],
+        ["training.epochs", "study"],
+    ),
+    "no run at a time": (
+        ["-m", "seed=0,1", "hydra.launcher.max_parallel_runs=0"],
+        ["max_parallel_runs=0", "at least 1"],
+    ),
+    "half a run at a time": (
+        ["-m", "seed=0,1", "hydra.launcher.max_parallel_runs=0.5"],
+        ["max_parallel_runs=0.5", "whole number"],
+    ),
+    "added study": (["+study=umbrella_length"], ["+study=umbrella_length", "study="]),
+    "study null": (["study=null"], ["study=null"]),
     "unknown launcher": (["hydra/launcher=nope"], ["hydra/launcher", "nope"]),
     "unknown hydra key": (["hydra.foo=1"], ["hydra.foo"]),
 }
@@ -99,10 +117,11 @@ def empty_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistake_costs_one_sentence_and_writes_nothing(mistake, empty_folder, monkeypatch):
-    def start_ray(*arguments):
+    def start_ray(*arguments, **options):
         raise Killed("mistakes are to be found before Ray starts")
 
     monkeypatch.setattr(training_run, "start_ray", start_ray)
+    monkeypatch.setattr(sweep, "start_ray", start_ray)
     overrides, named = MISTAKES[mistake]
     outcome = run_here(*overrides, "output_root=runs")
     assert outcome.code == 2, outcome.err
@@ -125,7 +144,7 @@ def test_folder_that_cannot_be_written_is_named(empty_folder):
 def test_mistake_noticed_after_the_folder_was_made_removes_that_folder_only(
     existed, empty_folder, monkeypatch
 ):
-    def start_ray(*arguments):
+    def start_ray(*arguments, **options):
         raise BadInput("Ray has no GPUs.")
 
     monkeypatch.setattr(training_run, "start_ray", start_ray)

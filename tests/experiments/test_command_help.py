@@ -37,7 +37,22 @@ def settings_of(group, option):
 
 
 def test_groups_of_the_help_are_the_folders():
-    assert set(TUNE_GROUPS) == {path.name for path in CONFIGS.iterdir() if any(path.glob("*.yaml"))}
+    folders = {path.name for path in CONFIGS.iterdir() if any(path.glob("*.yaml"))}
+    assert {*TUNE_GROUPS, "study"} == folders
+
+
+def test_help_explains_every_study_and_every_way_to_run_a_sweep():
+    lines = help_text().splitlines()
+    assert "  study=default  " in "\n".join(lines)
+    assert len(options("study")) >= 2
+    for study in options("study"):
+        (line,) = [line for line in lines if line.startswith(f"  study={study}: ")]
+        assert settings_of("study", study)["question"] in line
+        assert "@package" not in line
+    for launcher in (*options("hydra/launcher"), "basic"):
+        (line,) = [line for line in lines if line.startswith(f"  hydra/launcher={launcher}: ")]
+        assert len(line.split(": ", 1)[1]) > 20
+    assert any(line.startswith("    hydra.launcher.max_parallel_runs=null  ") for line in lines)
 
 
 def test_console_script_is_the_tested_function():
@@ -67,11 +82,11 @@ def test_help_explains_every_top_level_key_and_lists_every_option():
         assert f"{group}={'|'.join(options(group))}" in lines
 
 
-def test_help_has_two_examples_that_compose():
+def test_help_has_examples_that_compose():
     examples = [line for line in help_text().splitlines() if line.startswith("  metairn-train ")]
-    assert len(examples) == 2
+    assert len(examples) == 4
     build(*examples[0].split()[1:])
-    assert " -m " in examples[1]
+    assert all(" -m " in example for example in examples[1:])
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

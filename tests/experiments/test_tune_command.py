@@ -9,10 +9,11 @@ from importlib.metadata import entry_points
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from training_command import Outcome, is_one_sentence, outcome_of, run_here, start_process
 
 from metairn.experiments import trials, tune
-from metairn.experiments.command_help import options, tune_help_text
+from metairn.experiments.command_help import CONFIGS, options, tune_help_text
 from metairn.experiments.settings import BadInput
 from metairn.experiments.tuned import tuned_path, tuned_text
 from metairn.results.held_folder import config_hash
@@ -135,6 +136,16 @@ def test_a_tuned_run_is_the_run_of_the_same_values(built):
     assert tuned == same != untuned
 
 
+def test_no_study_has_a_tuning_seed():
+    parser = OverridesParser.create()
+    studies = [option for option in options("study") if option != "default"]
+    assert studies
+    for option in studies:
+        study = yaml.safe_load((CONFIGS / "study" / f"{option}.yaml").read_text())
+        seeds = parser.parse_override(f"seed={study['hydra']['sweeper']['params']['seed']}")
+        assert not {*seeds.sweep_iterator()} & {*range(1000, 1100)}
+
+
 TUNED_MISTAKES = {
     "no file": (None, [], ["tuned=true", "ppo__umbrella_chain.yaml", "metairn-tune method=ppo"]),
     "a tuning seed": ({}, ["seed=77"], ["seed=77", "tuned"]),
@@ -173,7 +184,7 @@ def test_an_error_of_a_run_does_not_end_the_tuning(monkeypatch):
         raise RuntimeError("first line\nlast line")
 
     monkeypatch.setattr(trials, "_mean_return", broken)
-    assert trials.train_seed({}, 5)["error"] == "seed 5: RuntimeError: last line"
+    assert trials.train_seed({}, 5)["error"] == "seed 5: RuntimeError: first line"
 
 
 def without_times(folder):

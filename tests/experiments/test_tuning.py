@@ -18,7 +18,7 @@ from metairn.experiments.trials import Outcome
 from metairn.experiments.tuners import CRASH_COST, Bohb, RandomSearch
 from metairn.experiments.tuning import Tuning
 from metairn.experiments.tuning_record import TuningRecord
-from metairn.results.held_folder import RunFolderError
+from metairn.results.folder_lock import RunFolderError
 
 ENTRIES = {
     "epochs": {"low": 1, "high": 20, "log": True},

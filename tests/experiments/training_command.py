@@ -16,9 +16,11 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from metairn.experiments import train
 from metairn.experiments.build import Experiment, build_experiment
+from metairn.experiments.job_configuration import job_configuration
 
 # Four iterations of one batch each, with two evaluations after the first.
 TINY = (
@@ -102,7 +104,8 @@ def outcome_of(process: subprocess.Popen[str]) -> Outcome:
 def build(*overrides: str) -> Experiment:
     """Compose a configuration and check it, as the command does before a run."""
     with initialize_config_module("metairn.experiments.configs", version_base="1.3"):
-        return build_experiment(compose("train", list(overrides)))
+        composed = compose("train", list(overrides), return_hydra_config=True)
+    return build_experiment(OmegaConf.create(job_configuration(composed)))
 
 
 def folder_of(root: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from metairn.experiments.settings import (
     construct,
     resolve_target,
 )
-from metairn.experiments.tuned import with_tuned_values
 from metairn.intrinsic_attention_ppo import IntrinsicAttentionPPOConfig
 from metairn.intrinsic_attention_ppo.rl_module import episode_spec
 
@@ -32,6 +30,7 @@ TOP_LEVEL = (
     *("study", "seed", "force", "output_root", "tuned"),
     *("method", "environment", "training"),
 )
+NOT_OF_A_RUN = ("force", "output_root", "tuned", "question")
 ABOUT_METHOD = ("name", "_target_", "display")
 ABOUT_ENVIRONMENT = ("name", "_target_", "partition_by")
 
@@ -61,18 +60,12 @@ class Experiment:
     force: bool
 
 
-def build_experiment(composed: DictConfig, command_line: Collection[str] = ()) -> Experiment:
+def build_experiment(composed: DictConfig) -> Experiment:
     """Checks a composed configuration and turns it into an Experiment; writes nothing.
-
-    Args:
-        composed: the configuration.
-        command_line: keys that the command line sets; tuned values give way to them.
 
     Raises:
         BadInput: one sentence for whatever is wrong with it.
     """
-    if composed.get("tuned") is True:
-        composed = with_tuned_values(composed, command_line)
     try:
         config: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
@@ -100,7 +93,7 @@ def build_experiment(composed: DictConfig, command_line: Collection[str] = ()) -
     env, env_config, task = _environment(config["environment"])
     algorithm = _algorithm(config, training, env, env_config, task)
     # As checked, so that 1 and 1.0 are one configuration.
-    kept = {k: v for k, v in config.items() if k not in ("force", "output_root", "tuned")}
+    kept = {k: v for k, v in config.items() if k not in NOT_OF_A_RUN}
     kept["training"] = config["training"] | arguments
     kept["environment"] = config["environment"] | (env_config if task is not None else {})
     kept["method"] = config["method"] | algorithm.credit_assigner_settings

@@ -21,6 +21,10 @@ class BadInput(Exception):
     """A mistake of the user's: one sentence that names the key, the value and what is allowed."""
 
 
+class RunFailed(Exception):
+    """Runs that ended by an error: a sentence each, with the folder and the error."""
+
+
 @dataclass(frozen=True)
 class GymnasiumEnvironment:
     """Any registered Gymnasium environment.

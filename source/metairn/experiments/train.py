@@ -14,7 +14,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metairn.experiments import command_help
@@ -26,10 +25,6 @@ EXIT_RUN_FAILED = 1
 EXIT_BAD_INPUT = 2
 
 
-class RunFailed(Exception):
-    """A run that ended by an error: one sentence with its folder and the error."""
-
-
 def train(composed: DictConfig) -> None:
     """Runs one composed configuration; a finished run is skipped, an interrupted one continued.
 
@@ -39,35 +34,11 @@ def train(composed: DictConfig) -> None:
     """
     # Imported here so that --help and --cfg answer without starting half of Ray.
     from metairn.experiments.build import build_experiment
-    from metairn.experiments.settings import BadInput
-    from metairn.experiments.training_run import TrainingRun
-    from metairn.experiments.tuned import command_line_keys
-    from metairn.results.run_record import RunFolderError, RunRecord
+    from metairn.experiments.single_run import finish_run
+    from metairn.experiments.tuned import command_line_keys, with_tuned_values
 
-    experiment = build_experiment(composed, command_line_keys())
-    record = RunRecord(experiment.folder, experiment.config, experiment.force)
-    try:
-        if record.is_finished:
-            print(f"{experiment.label}: finished before, see {experiment.folder}", flush=True)
-            return
-        try:
-            summary = TrainingRun(experiment, record).run()
-        except (BadInput, RunFolderError):
-            raise
-        except Exception as error:
-            raise RunFailed(failure(experiment.label, experiment.folder, error)) from error
-        print(f"{experiment.label}: {_outcome(summary)}; see {experiment.folder}", flush=True)
-    finally:
-        record.close()
-
-
-def _outcome(summary: dict) -> str:
-    text = f"return {summary['evaluation_return_mean']:.2f}"
-    if "optimality" in summary:
-        reached = summary["env_steps_to_90pct"]
-        text += f", optimality {summary['optimality']:.2f}, 90% "
-        text += "never" if reached is None else f"from {reached} env steps"
-    return text + f", {summary['wall_time_s']:.0f} s"
+    experiment = build_experiment(with_tuned_values(composed, command_line_keys()))
+    print(finish_run(experiment), flush=True)
 
 
 def main() -> None:
@@ -96,8 +67,8 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from metairn.experiments.settings import BadInput
-    from metairn.results.run_record import RunFolderError
+    from metairn.experiments.settings import BadInput, RunFailed
+    from metairn.results.folder_lock import RunFolderError
 
     codes = [0]
 
@@ -123,21 +94,16 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
             if not any(a.startswith("hydra.sweep.dir=") for a in sys.argv[1:]):
                 sys.argv.append(f"hydra.sweep.dir={folder}")
             decorate(reporting)()
+    except (BadInput, RunFolderError) as error:  # A launcher's, for all jobs of a sweep.
+        fail(str(error), EXIT_BAD_INPUT)
+    except RunFailed as error:
+        fail(str(error), EXIT_RUN_FAILED)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # Hydra raises a bare ValueError for group=null; a job's errors never get here.
         fail(explain(error, sys.argv[1:], config_name), EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         fail("Interrupted; the same command continues the run.", EXIT_RUN_FAILED)
     return max(codes)
-
-
-def failure(label: str, folder: Path, error: Exception) -> str:
-    """A failed run in one sentence."""
-    last = [line for line in str(error).strip().splitlines() if line.strip()] or ["no message"]
-    return (
-        f"{label} failed: {type(error).__name__}: {last[-1].strip()} (what it wrote is kept in "
-        f"{folder}; HYDRA_FULL_ERROR=1 shows the traceback)"
-    )
 
 
 def explain(error: Exception, arguments: list[str], command: str) -> str:
@@ -151,6 +117,10 @@ def explain(error: Exception, arguments: list[str], command: str) -> str:
         return f"{group}={option} is not allowed: it must be one of {allowed}."
     for argument in arguments:
         group, _, option = argument.partition("=")
+        if group.lstrip("+") == "study" and (group != "study" or option in ("", "null")):
+            return (
+                f"{argument} is not allowed: write study=<name>, one of configs/study or your own."
+            )
         if group in groups and option in ("", "null"):
             allowed = ", ".join(command_help.options(group))
             return f"{argument} is not allowed: it must be one of {allowed}."

@@ -18,6 +18,7 @@ import ray
 from omegaconf import OmegaConf
 
 from metairn.experiments.build import build_experiment
+from metairn.experiments.single_run import in_a_line
 from metairn.experiments.training_run import TrainingRun
 from metairn.results.run_record import RunRecord
 
@@ -63,7 +64,7 @@ def submitter(composed: dict[str, Any], seeds: list[int], num_gpus: float) -> Su
                 return outcome(ray.get(runs))
             except ray.exceptions.RayError as error:  # A worker died, of memory for example.
                 now = time.time()
-                return Outcome([], f"{type(error).__name__}: {_last_line(error)}", now, now, 0.0)
+                return Outcome([], in_a_line(error), now, now, 0.0)
 
         return wait
 
@@ -90,7 +91,7 @@ def train_seed(config: dict[str, Any], seed: int) -> dict[str, Any]:
         if not np.isfinite(value):
             error = f"seed {seed}: the mean evaluation return is {value}"
     except Exception as raised:
-        error = f"seed {seed}: {type(raised).__name__}: {_last_line(raised)}"
+        error = f"seed {seed}: {in_a_line(raised)}"
     return {"value": value, "error": error, "started_s": started_s, "ended_s": time.time()}
 
 
@@ -115,8 +116,3 @@ def outcome(runs: list[dict[str, Any]]) -> Outcome:
         ended_s=max(run["ended_s"] for run in runs),
         wall_time_s=sum(run["ended_s"] - run["started_s"] for run in runs),
     )
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"

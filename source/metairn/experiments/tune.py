@@ -64,7 +64,7 @@ def run_tuning(plan: TuningPlan, record: TuningRecord) -> str:
     from metairn.experiments.tuning import Tuning, trials_under_way
 
     training, seeds = plan.experiment.training, plan.tuner.tuning_seeds
-    start_ray(training)
+    start_ray(training, inside=True)
     cpus = int(ray.cluster_resources()["CPU"])
     # As many trials under way as when it began, for what SMAC proposes depends on that.
     held = record.start(

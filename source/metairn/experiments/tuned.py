@@ -37,7 +37,7 @@ def tuned_text(values: dict[str, Any], tuned_on: dict[str, Any]) -> str:
 
 
 def with_tuned_values(composed: DictConfig, command_line: Collection[str]) -> DictConfig:
-    """The configuration with the values of its method's and environment's tuned file.
+    """The configuration; with tuned=true, with the values of its tuned file.
 
     Args:
         composed: the configuration.
@@ -46,6 +46,8 @@ def with_tuned_values(composed: DictConfig, command_line: Collection[str]) -> Di
     Raises:
         BadInput: if the file is missing or damaged, or if the run's seed is one of the tuning's.
     """
+    if composed.get("tuned") is not True:
+        return composed
     method, environment = composed.method.name, composed.environment.name
     path = tuned_path(composed.output_root, method, environment)
     if not path.exists():
@@ -76,5 +78,6 @@ def with_tuned_values(composed: DictConfig, command_line: Collection[str]) -> Di
 
 def command_line_keys() -> list[str]:
     """Keys that the command line of the present Hydra job sets, groups and their options too."""
-    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    return [override.key_or_group for override in overrides]
+    # Unresolved: an override may be ${an interpolation}.
+    task: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+    return [each.key_or_group for each in OverridesParser.create().parse_overrides(task)]

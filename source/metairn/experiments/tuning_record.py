@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 
 from metairn.experiments.trials import Outcome
-from metairn.results.held_folder import HeldFolder, RunFolderError, config_hash, write_atomically
+from metairn.results.folder_lock import RunFolderError
+from metairn.results.held_folder import HeldFolder, config_hash, write_atomically
 
 
 class TuningRecord(HeldFolder):

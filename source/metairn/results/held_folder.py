@@ -5,8 +5,6 @@ What it holds is its owner's affair: run_record.py for a run.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,9 +14,7 @@ from typing import Any
 
 import yaml
 
-
-class RunFolderError(Exception):
-    """A folder that cannot be used: one sentence that says why and what to do."""
+from metairn.results.folder_lock import FolderLock, RunFolderError
 
 
 def config_hash(config: dict[str, Any]) -> str:
@@ -27,6 +23,12 @@ def config_hash(config: dict[str, Any]) -> str:
     How a method is drawn (`display`) cannot.
     """
     return hashlib.sha256(json.dumps(_flat(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_finished(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether this very configuration has run to its end there."""
+    done = folder / "DONE"
+    return done.exists() and done.read_text().strip() == config_hash(config)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -55,23 +57,7 @@ class HeldFolder:
         self.folder = folder
         self.config = config
         self.force = force
-        self._made = [path for path in (folder, *folder.parents) if not path.exists()]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("w")
-        except OSError as error:
-            raise RunFolderError(
-                f"output_root={folder} cannot be written: {error.strerror}; choose another "
-                "output_root."
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            reason = f"cannot be locked ({error.strerror}); choose another output_root."
-            if isinstance(error, BlockingIOError):
-                reason = "is in use by another process; wait for it or choose another study."
-            raise RunFolderError(f"{folder} {reason}") from error
+        self._lock = FolderLock(folder)
         try:
             if not force:
                 self._refuse_other_config()
@@ -81,21 +67,11 @@ class HeldFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether this very configuration has run to its end."""
-        done = self.folder / "DONE"
-        return (
-            not self.force
-            and done.exists()
-            and done.read_text().strip() == config_hash(self.config)
-        )
+        """Whether there is nothing to do."""
+        return not self.force and is_finished(self.folder, self.config)
 
     def close(self) -> None:
         """Lets go of the folder; one in which nothing was written goes away."""
-        if [path.name for path in self.folder.iterdir()] == [".lock"]:
-            (self.folder / ".lock").unlink()
-            with contextlib.suppress(OSError):
-                for path in self._made:  # From the inside out.
-                    path.rmdir()
         self._lock.close()
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
@@ -116,7 +92,7 @@ class HeldFolder:
         except (ValueError, AttributeError, yaml.YAMLError) as error:
             raise RunFolderError(f"{path} is damaged; force=true starts the run over.") from error
         wanted = _flat(self.config)
-        changed = sorted(k for k in held.keys() | wanted.keys() if held.get(k) != wanted.get(k))
+        changed = _differing(held, wanted)
         if changed:
             key = changed[0]
             raise RunFolderError(
@@ -124,6 +100,15 @@ class HeldFolder:
                 f"{wanted.get(key)} here{', and more' if len(changed) > 1 else ''}); choose "
                 "another study, or force=true to replace it."
             )
+
+
+def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Dotted names of what two configurations say differently, where it can change a result."""
+    return _differing(_flat(one), _flat(other))
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return sorted(k for k in one.keys() | other.keys() if one.get(k) != other.get(k))
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@
     metrics.parquet  the same, tidy, at the end      summary.json     final figures
     provenance.json  code, versions, host            DONE             hash of the configuration
     checkpoint/      RLlib's checkpoint              credit/          credit maps (npz)
-    tensorboard/     event files
+    tensorboard/     event files                     error.txt        traceback, if it failed
 
 Every file but metrics.jsonl is replaced in one step; DONE is written last. A folder belongs to one
 configuration and, while a run goes on, to one process.
@@ -22,12 +22,8 @@ import pandas as pd
 import yaml
 from tensorboardX import SummaryWriter
 
-from metairn.results.held_folder import (
-    HeldFolder,
-    RunFolderError,
-    config_hash,
-    write_atomically,
-)
+from metairn.results.folder_lock import RunFolderError
+from metairn.results.held_folder import HeldFolder, config_hash, write_atomically
 from metairn.results.summary import summarise
 
 Row = dict[str, Any]
