@@ -1,9 +1,11 @@
-"""Environments for sweeps of many short runs: one that works, one whose runs must fail.
+"""Environments for sweeps of many short runs: one that works, two whose runs must fail.
 
 Imported by gymnasium in worker processes, as `sweep_environments:Works0-v0` and so on.
 """
 
 from __future__ import annotations
+
+import os
 
 import gymnasium
 import numpy as np
@@ -35,6 +37,14 @@ class Fails(Works):
         raise RuntimeError("the umbrella is torn\nand wet")
 
 
+class Dies(Works):
+    """Takes its process along, as a lack of memory would."""
+
+    def step(self, action):
+        os._exit(1)
+
+
 for number in range(7):
     gymnasium.register(f"Works{number}-v0", Works)
 gymnasium.register("Fails-v0", Fails)
+gymnasium.register("Dies-v0", Dies)

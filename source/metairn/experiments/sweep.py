@@ -19,11 +19,11 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from metairn.experiments.build import build_experiment
+from metairn.experiments.ray_cluster import bundles, start_ray
 from metairn.experiments.settings import BadInput, RunFailed
 from metairn.experiments.single_run import finish_run, in_a_line
 from metairn.experiments.sweep_plan import Job, plan_sweep
 from metairn.experiments.sweep_progress import SweepProgress
-from metairn.experiments.training_run import bundles, start_ray
 from metairn.results.folder_lock import RunFolderError, RunFolderInUse
 
 # Seconds between looks at run folders, and until a run that another process holds is tried again.

@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from metairn.experiments.ray_cluster import bundles, cores
 from metairn.experiments.sweep_plan import Job, plan_sweep
 from metairn.experiments.sweep_progress import duration
-from metairn.experiments.training_run import bundles, cores
 
 
 def list_sweep(configurations: Sequence[dict[str, Any]]) -> None:

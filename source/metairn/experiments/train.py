@@ -97,6 +97,8 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
     except (BadInput, RunFolderError) as error:  # A launcher's, for all jobs of a sweep.
         fail(str(error), EXIT_BAD_INPUT)
     except RunFailed as error:
+        if full_error:
+            raise
         fail(str(error), EXIT_RUN_FAILED)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # Hydra raises a bare ValueError for group=null; a job's errors never get here.
