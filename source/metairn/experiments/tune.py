@@ -59,7 +59,8 @@ def run_tuning(plan: TuningPlan, record: TuningRecord) -> str:
 
     import ray
 
-    from metairn.experiments.training_run import provenance, start_ray
+    from metairn.experiments.ray_cluster import start_ray
+    from metairn.experiments.training_run import provenance
     from metairn.experiments.trials import submitter
     from metairn.experiments.tuning import Tuning, trials_under_way
 
