@@ -86,17 +86,12 @@ class SearchSpace:
             space.add(parts[0] if len(parts) == 1 else AndConjunction(*parts))
 
     def values(self, configuration: Configuration) -> dict[str, Any]:
-        """The settings of a configuration in plain types; without those whose condition is unmet.
-
-        numpy's scalars would not survive yaml, JSON or the check of a setting's type.
-        """
-        plain = {}
-        for key, value in sorted(dict(configuration).items()):
-            if key in self._choices:
-                plain[key] = self._choices[key][str(value)]
-            else:
-                plain[key] = value.item() if hasattr(value, "item") else value
-        return plain
+        """A configuration's settings in plain types, without those whose condition is unmet."""
+        return {
+            # ConfigSpace hands out choices as numpy's texts.
+            key: self._choices[key][str(value)] if key in self._choices else value
+            for key, value in sorted(dict(configuration).items())
+        }
 
     def _hyperparameter(self, key: str, entry: dict[str, Any], default: Any) -> Hyperparameter:
         if "choices" in entry:
