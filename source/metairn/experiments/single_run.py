@@ -52,7 +52,7 @@ def in_a_line(error: BaseException) -> str:
     if error.__cause__ is not None and not str(error):
         return in_a_line(error.__cause__)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
 
 
 def _outcome(summary: dict[str, Any]) -> str:

@@ -70,7 +70,7 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
     from metairn.experiments.settings import BadInput, RunFailed
     from metairn.results.folder_lock import RunFolderError
 
-    codes = [0]
+    codes, here = [0], os.getpid()
 
     def fail(message: str, code: int) -> None:
         print(message, file=sys.stderr, flush=True)
@@ -80,12 +80,12 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
         """One job of a sweep; its failure is said at once and does not stop the others."""
         try:
             task(composed)
-        except (BadInput, RunFolderError) as error:
-            fail(str(error), EXIT_BAD_INPUT)
         except Exception as error:
-            if full_error:
+            bad_input = isinstance(error, BadInput | RunFolderError)
+            # A launcher that runs jobs in other processes brings the error here.
+            if os.getpid() != here or (full_error and not bad_input):
                 raise
-            fail(str(error), EXIT_RUN_FAILED)
+            fail(str(error), EXIT_BAD_INPUT if bad_input else EXIT_RUN_FAILED)
 
     decorate = hydra.main("pkg://metairn.experiments.configs", config_name, version_base="1.3")
     try:
