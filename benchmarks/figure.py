@@ -62,7 +62,8 @@ def _draw_speeds(axis: Axes, training: dict[str, Any], shown: dict[str, dict[str
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("1000 env steps per second")
-    axis.legend(loc="lower right", fontsize=7)
+    axis.set_axisbelow(True)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(training), fontsize=7)
 
 
 def _draw_lengths(axis: Axes, lengths: dict[str, Any], shown: dict[str, dict[str, str]]) -> None:

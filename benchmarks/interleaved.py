@@ -48,11 +48,13 @@ class Protocol:
         rounds: turns of each contender.
         slice_s: least seconds of a turn.
         warm_up: iterations before the first turn.
+        warm_up_s: seconds of warm-up after which no further iteration is begun.
     """
 
     rounds: int
     slice_s: float
     warm_up: int
+    warm_up_s: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class ContenderFailed(RuntimeError):
     """A contender's process ended, or did other work than it was given."""
 
 
-def _warm_up(entry: Entry, iterations: int) -> Callable[[], tuple[int, float]]:
+def _warm_up(entry: Entry, protocol: Protocol) -> Callable[[], tuple[int, float]]:
     """Builds a contender, checks that it does the work, and returns its timed iteration."""
     torch.set_num_threads(entry.threads)
     contender = entry.make(entry.work)
@@ -104,8 +106,10 @@ def _warm_up(entry: Entry, iterations: int) -> Callable[[], tuple[int, float]]:
         contender.tidy()
         return contender.env_steps() - before, seconds
 
-    for number in range(1, iterations + 1):
-        steps, _ = iterate()
+    spent_s = 0.0
+    for number in range(1, protocol.warm_up + 1):
+        steps, seconds = iterate()
+        spent_s += seconds
         updates = contender.updates()
         expected = number * entry.work.updates
         if steps != entry.work.env_steps or updates not in (None, expected):
@@ -113,16 +117,18 @@ def _warm_up(entry: Entry, iterations: int) -> Callable[[], tuple[int, float]]:
                 f"{steps} env steps instead of {entry.work.env_steps}, {updates} updates instead "
                 f"of {expected}"
             )
+        if spent_s > protocol.warm_up_s:
+            break
     if torch.get_num_threads() != entry.threads:
         raise ContenderFailed(f"{torch.get_num_threads()} threads instead of {entry.threads}")
     return iterate
 
 
-def _serve(entry: Entry, warm_up: int, pipe: Connection) -> None:
+def _serve(entry: Entry, protocol: Protocol, pipe: Connection) -> None:
     """A contender's process: a turn for every number of seconds that comes through the pipe."""
     logging.disable(logging.WARNING)
     try:
-        iterate = _warm_up(entry, warm_up)
+        iterate = _warm_up(entry, protocol)
         pipe.send(None)
         while (slice_s := pipe.recv()) is not None:
             steps, seconds = 0, 0.0
@@ -137,11 +143,11 @@ def _serve(entry: Entry, warm_up: int, pipe: Connection) -> None:
 class _ContenderProcess:
     """The parent's end."""
 
-    def __init__(self, entry: Entry, warm_up: int) -> None:
+    def __init__(self, entry: Entry, protocol: Protocol) -> None:
         context = multiprocessing.get_context("spawn")
         self.entry = entry
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(entry, warm_up, theirs), daemon=True)
+        self.process = context.Process(target=_serve, args=(entry, protocol, theirs), daemon=True)
         # Read when torch is imported, so it has to be there before the process is.
         with _environment(OMP_NUM_THREADS=str(entry.threads), PYTHONWARNINGS="ignore"):
             self.process.start()
@@ -202,7 +208,7 @@ def measure(
     with contextlib.ExitStack() as stack:
         processes = []
         for entry in entries:
-            process = _ContenderProcess(entry, protocol.warm_up)
+            process = _ContenderProcess(entry, protocol)
             stack.callback(process.close)
             processes.append(process)
         advance("warm-up")

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from benchmarks.interleaved import Measurement
-from benchmarks.suite import LENGTH, Plan, Results
+from benchmarks.suite import LENGTH, SETTINGS, Plan, Results
 from metairn.experiments.training_run import provenance
 
 RATIO_MEANINGS = {
@@ -69,12 +69,18 @@ def _training_ratios(measured: dict[str, Measurement]) -> dict[str, float]:
 
 
 def _ratios(results: Results) -> dict[str, float]:
-    main, *_ = results.training.values()
-    by_length = results.lengths["meta_irn"]
-    return _training_ratios(main) | {
-        "sampling_over_floor": results.sampling["runner"].speed / results.sampling["floor"].speed,
-        "meta_irn_length_1000_over_50": by_length[LENGTH].speed / by_length[1000].speed,
-    }
+    """Those of the main setting; what was not measured is left out."""
+    ratios: dict[str, float] = {}
+    if results.training:
+        ratios |= _training_ratios(results.training[SETTINGS[0][0]])
+    if results.sampling:
+        runner, floor = results.sampling["runner"], results.sampling["floor"]
+        ratios["sampling_over_floor"] = runner.speed / floor.speed
+    by_length = results.lengths.get("meta_irn", {})
+    if by_length.keys() >= {LENGTH, 1000}:
+        ratio = by_length[LENGTH].speed / by_length[1000].speed
+        ratios["meta_irn_length_1000_over_50"] = ratio
+    return ratios
 
 
 def _spread(unit: str, values: Sequence[float]) -> dict[str, Any]:
@@ -109,19 +115,21 @@ def as_tables(content: dict[str, Any]) -> Group:
         _speeds(f"Training, {env_steps} env steps per iteration", part["contenders"])
         for env_steps, part in content["training"].items()
     ]
-    tables.append(_speeds("Sampling alone", content["sampling"]))
+    if content["sampling"]:
+        tables.append(_speeds("Sampling alone", content["sampling"]))
     tables += [
         _speeds(f"{method} by episode length", part) for method, part in content["lengths"].items()
     ]
-    start_up = Table("start-up", "median s", "min", "max")
+    if content["start_up"]:
+        tables.append(Table("", "median s", "min", "max", title="Start-up"))
     for name, spread in content["start_up"].items():
-        start_up.add_row(
-            name.replace("_", " "), *(f"{spread[key]:.2f}" for key in ("median", "min", "max"))
-        )
-    ratios = Table("ratio", "value", "of")
+        seconds = (f"{spread[key]:.2f}" for key in ("median", "min", "max"))
+        tables[-1].add_row(name.replace("_", " "), *seconds)
+    if content["ratios"]:
+        tables.append(Table("", "ratio", "of", title="Ratios of medians"))
     for name, value in content["ratios"].items():
-        ratios.add_row(name, f"{value:.2f}", RATIO_MEANINGS[name])
-    return Group(*tables, start_up, ratios)
+        tables[-1].add_row(name, f"{value:.2f}", RATIO_MEANINGS[name])
+    return Group(*tables)
 
 
 def _speeds(title: str, contenders: dict[str, Any]) -> Table:

@@ -75,11 +75,11 @@ class StableBaselines3PPO(Contender):
     """
 
     def __init__(self, work: Work) -> None:
-        self.work = work
         hidden = list(work.hidden_sizes)
+        self.env = TaskVecEnv(work.env, work.num_envs, seed=0, length=work.length)
         self.model = PPO(
             "MlpPolicy",
-            TaskVecEnv(work.env, work.num_envs, seed=0, length=work.length),
+            self.env,
             learning_rate=work.learning_rate,
             n_steps=work.length,
             batch_size=work.env_steps // work.minibatches,
@@ -99,7 +99,7 @@ class StableBaselines3PPO(Contender):
 
     def iterate(self) -> None:
         model = self.model
-        model.collect_rollouts(model.env, self.callback, model.rollout_buffer, model.n_steps)
+        model.collect_rollouts(self.env, self.callback, model.rollout_buffer, model.n_steps)
         self.turns += 1
         model._update_current_progress_remaining(model.num_timesteps, self.total)
         model.dump_logs(self.turns)

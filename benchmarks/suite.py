@@ -18,6 +18,8 @@ from benchmarks.stable_baselines3_training import StableBaselines3PPO
 from benchmarks.start_up import seconds_to_first_iteration, seconds_to_help
 
 PEERS = {"rllib": RLlibPPO, "sb3": StableBaselines3PPO}
+STARTS = {"help": seconds_to_help, "first_iteration": seconds_to_first_iteration}
+Advance = Callable[[str], None]
 LENGTH = 50
 # Env steps of an iteration and minibatches of an epoch, the main setting first.
 SETTINGS = ((4000, 4), (1000, 1))
@@ -25,7 +27,7 @@ SETTINGS = ((4000, 4), (1000, 1))
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of the suite is run.
+    """How much of each part is done.
 
     Args:
         protocol: rounds and seconds.
@@ -41,28 +43,19 @@ class Plan:
     lengths: dict[str, tuple[int, ...]]
     start_ups: int
 
-    @property
-    def steps(self) -> int:
-        """Calls of `advance`."""
-        ours, peers = len(METHODS), len(PEERS) * len(self.peer_threads)
-        groups = [ours + peers] * len(self.settings) + [2]
-        groups += [len(lengths) for lengths in self.lengths.values()]
-        turns = sum(1 + size * self.protocol.rounds for size in groups)
-        return turns + 2 * self.start_ups
-
 
 FULL = Plan(
-    protocol=Protocol(rounds=7, slice_s=1.5, warm_up=3),
+    protocol=Protocol(rounds=7, slice_s=1.5, warm_up=3, warm_up_s=5.0),
     settings=SETTINGS,
     peer_threads=(1, 2),
-    lengths=dict.fromkeys(METHODS, (10, 20, 50, 100, 200, 500, 1000)),
+    lengths=dict.fromkeys(METHODS, (10, 20, LENGTH, 100, 200, 500, 1000)),
     start_ups=3,
 )
 QUICK = Plan(
-    protocol=Protocol(rounds=2, slice_s=0.05, warm_up=1),
+    protocol=Protocol(rounds=2, slice_s=0.05, warm_up=1, warm_up_s=0.0),
     settings=SETTINGS[:1],
     peer_threads=(1,),
-    lengths={"meta_irn": (50, 1000)},
+    lengths={"meta_irn": (10, LENGTH)},
     start_ups=1,
 )
 
@@ -116,7 +109,7 @@ def make_work(length: int, env_steps: int, minibatches: int) -> Work:
         gae_lambda=training.gae_lambda,
         clip=training.clip,
         entropy_coefficient=float(training.entropy_coefficient),  # type: ignore[arg-type]
-        max_gradient_norm=training.max_gradient_norm,
+        max_gradient_norm=float(training.max_gradient_norm),  # type: ignore[arg-type]
         hidden_sizes=tuple(training.hidden_sizes),
         overrides=overrides,
     )
@@ -133,43 +126,10 @@ def training_entries(work: Work, peer_threads: Sequence[int]) -> list[Entry]:
     return ours + peers
 
 
-def run(plan: Plan, advance: Callable[[str], None]) -> Results:
-    """Measures everything.
-
-    Args:
-        plan: how much.
-        advance: told what comes next.
-    """
-    results = Results()
-    main_work = make_work(LENGTH, *SETTINGS[0])
-    with _one_ray():
-        for env_steps, minibatches in plan.settings:
-            entries = training_entries(make_work(LENGTH, env_steps, minibatches), plan.peer_threads)
-            results.training[env_steps] = measure(entries, plan.protocol, advance)
-        samplers = {"runner": RunnerSampling, "floor": SamplingFloor}
-        entries = [Entry(name, make, main_work) for name, make in samplers.items()]
-        results.sampling = measure(entries, plan.protocol, advance)
-        for method, lengths in plan.lengths.items():
-            make = partial(OurTraining, method=method)
-            by_name = {f"{method}, length {n}": n for n in lengths}
-            entries = [Entry(name, make, make_work(n, *SETTINGS[0])) for name, n in by_name.items()]
-            measured = measure(entries, plan.protocol, advance)
-            results.lengths[method] = {n: measured[name] for name, n in by_name.items()}
-    for name, measure_once in (
-        ("help", seconds_to_help),
-        ("first_iteration", seconds_to_first_iteration),
-    ):
-        results.start_up[name] = []
-        for _ in range(plan.start_ups):
-            advance(f"start-up, {name.replace('_', ' ')}")
-            results.start_up[name].append(measure_once())
-    return results
-
-
 @contextlib.contextmanager
 def _one_ray() -> Iterator[None]:
     """One idle Ray for all contenders that need one, rather than one beside each of them."""
-    ray_context = ray.init(
+    context = ray.init(
         address="local",
         num_cpus=1,
         include_dashboard=False,
@@ -177,7 +137,7 @@ def _one_ray() -> Iterator[None]:
         log_to_driver=False,
     )
     before = os.environ.get("RAY_ADDRESS")
-    os.environ["RAY_ADDRESS"] = ray_context.address_info["gcs_address"]
+    os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
     try:
         yield
     finally:
@@ -186,3 +146,72 @@ def _one_ray() -> Iterator[None]:
         else:
             os.environ["RAY_ADDRESS"] = before
         ray.shutdown()
+
+
+def _measure(entries: Sequence[Entry], plan: Plan, advance: Advance) -> dict[str, Measurement]:
+    with _one_ray():
+        return measure(entries, plan.protocol, advance)
+
+
+def _training(plan: Plan, results: Results, advance: Advance) -> None:
+    for env_steps, minibatches in plan.settings:
+        entries = training_entries(make_work(LENGTH, env_steps, minibatches), plan.peer_threads)
+        results.training[env_steps] = _measure(entries, plan, advance)
+
+
+def _sampling(plan: Plan, results: Results, advance: Advance) -> None:
+    work = make_work(LENGTH, *SETTINGS[0])
+    entries = [Entry("runner", RunnerSampling, work), Entry("floor", SamplingFloor, work)]
+    results.sampling = _measure(entries, plan, advance)
+
+
+def _lengths(plan: Plan, results: Results, advance: Advance) -> None:
+    for method, lengths in plan.lengths.items():
+        make = partial(OurTraining, method=method)
+        entries = {
+            n: Entry(f"{method}, length {n}", make, make_work(n, *SETTINGS[0])) for n in lengths
+        }
+        measured = _measure(list(entries.values()), plan, advance)
+        results.lengths[method] = {n: measured[entry.name] for n, entry in entries.items()}
+
+
+def _start_up(plan: Plan, results: Results, advance: Advance) -> None:
+    for name, measure_once in STARTS.items():
+        results.start_up[name] = []
+        for _ in range(plan.start_ups):
+            advance(f"start-up, {name.replace('_', ' ')}")
+            results.start_up[name].append(measure_once())
+
+
+PARTS = {
+    "training": _training,
+    "sampling": _sampling,
+    "lengths": _lengths,
+    "start_up": _start_up,
+}
+
+
+def count_steps(plan: Plan, parts: Sequence[str]) -> int:
+    """How often `run` will call `advance`: for each warm-up, each turn and each start-up."""
+    contenders = len(METHODS) + len(PEERS) * len(plan.peer_threads)
+    groups = {
+        "training": [contenders] * len(plan.settings),
+        "sampling": [2],
+        "lengths": [len(lengths) for lengths in plan.lengths.values()],
+    }
+    turns = sum(1 + size * plan.protocol.rounds for part in parts for size in groups.get(part, []))
+    return turns + len(STARTS) * plan.start_ups * ("start_up" in parts)
+
+
+def run(plan: Plan, parts: Sequence[str], advance: Advance) -> Results:
+    """Measures.
+
+    Args:
+        plan: how much.
+        parts: what, names in PARTS.
+        advance: told what comes next.
+    """
+    results = Results()
+    for part in parts:
+        PARTS[part](plan, results, advance)
+    return results
