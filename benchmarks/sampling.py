@@ -19,13 +19,11 @@ class RunnerSampling(Contender):
     """
 
     def __init__(self, work: Work) -> None:
+        # Not in the floor's process, whose memory is measured too.
         from benchmarks.rllib_training import experiment
-        from metairn.experiments.training_run import start_ray
         from metairn.intrinsic_attention_ppo.env_runner import EpisodeEnvRunner
 
-        built = experiment(work.overrides)
-        start_ray(built.training)
-        config = built.algorithm
+        config = experiment(work.overrides).algorithm
         config.validate()
         self.runner = EpisodeEnvRunner(config=config, worker_index=0)
         self.wanted = work.env_steps

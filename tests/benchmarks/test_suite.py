@@ -12,6 +12,7 @@ pytest.importorskip("stable_baselines3")
 from benchmarks import __main__ as command
 from benchmarks import suite
 from benchmarks.interleaved import Entry, Measurement, Turn
+from benchmarks.sampling import RunnerSampling, SamplingFloor
 from benchmarks.stable_baselines3_training import TaskVecEnv
 from benchmarks.start_up import seconds_to_help
 
@@ -71,11 +72,18 @@ def test_command_starts():
 def test_every_contender_does_the_work():
     """Each process counts its env steps and policy updates, and fails if they are others."""
     said: list[str] = []
-    parts = ["training", "sampling"]
-    results = suite.run(suite.QUICK, parts, said.append)
-    assert len(said) == suite.count_steps(suite.QUICK, parts)
+    results = suite.run(suite.QUICK, ["training"], said.append)
+    assert len(said) == suite.count_steps(suite.QUICK, ["training"])
     assert set(results.training[4000]) == {"ppo", "meta_irn", "rllib, 1 thread", "sb3, 1 thread"}
-    assert all(m.speed > 0 for m in (results.training[4000] | results.sampling).values())
+
+
+@pytest.mark.parametrize("sampler", [RunnerSampling, SamplingFloor])
+def test_samplers_do_the_work(sampler):
+    contender = sampler(suite.make_work(length=5, env_steps=20, minibatches=1))
+    for done in (20, 40):
+        contender.iterate()
+        contender.tidy()
+        assert contender.env_steps() == done
 
 
 def test_peers_environment_is_the_task():
