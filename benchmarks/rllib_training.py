@@ -98,7 +98,8 @@ class RLlibPPO(RLlibTraining):
             )
             .training(
                 train_batch_size_per_learner=work.env_steps,
-                minibatch_size=-(-rows // work.minibatches),
+                # One part is called None, since RLlib allows no part beyond the env steps.
+                minibatch_size=None if work.minibatches == 1 else -(-rows // work.minibatches),
                 num_epochs=work.epochs,
                 lr=work.learning_rate,
                 gamma=work.discount,

@@ -127,7 +127,7 @@ def training_entries(work: Work, peer_threads: Sequence[int]) -> list[Entry]:
 
 
 @contextlib.contextmanager
-def _one_ray() -> Iterator[None]:
+def one_ray() -> Iterator[None]:
     """One idle Ray for all contenders that need one, rather than one beside each of them."""
     context = ray.init(
         address="local",
@@ -149,7 +149,7 @@ def _one_ray() -> Iterator[None]:
 
 
 def _measure(entries: Sequence[Entry], plan: Plan, advance: Advance) -> dict[str, Measurement]:
-    with _one_ray():
+    with one_ray():
         return measure(entries, plan.protocol, advance)
 
 

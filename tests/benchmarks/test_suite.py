@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ pytest.importorskip("stable_baselines3")
 
 from benchmarks import __main__ as command
 from benchmarks import suite
-from benchmarks.interleaved import Entry, Measurement, Turn
+from benchmarks.interleaved import Entry, Measurement, Turn, measure
 from benchmarks.sampling import RunnerSampling, SamplingFloor
 from benchmarks.stable_baselines3_training import TaskVecEnv
 from benchmarks.start_up import seconds_to_help
@@ -71,10 +72,31 @@ def test_command_starts():
 @pytest.mark.slow
 def test_every_contender_does_the_work():
     """Each process counts its env steps and policy updates, and fails if they are others."""
+    main, other = (suite.make_work(suite.LENGTH, *setting) for setting in suite.SETTINGS)
+    entries = suite.training_entries(main, peer_threads=(1,))
+    assert [e.name for e in entries] == ["ppo", "meta_irn", "rllib, 1 thread", "sb3, 1 thread"]
+    # RLlib has another way to split a batch into one part.
+    entries.append(Entry("rllib, one minibatch", suite.RLlibPPO, other))
+    with suite.one_ray():
+        measured = measure(entries, suite.QUICK.protocol, lambda what: None)
+    assert all(m.speed > 0 for m in measured.values())
+
+
+@pytest.mark.parametrize("plan", [suite.QUICK, suite.FULL])
+@pytest.mark.parametrize("parts", [["training"], ["sampling", "lengths"], ["start_up"]])
+def test_progress_knows_how_many_steps_will_come(plan, parts, monkeypatch):
+    def measure_nothing(entries, protocol, advance):
+        turns = [entry.name for entry in entries] * protocol.rounds
+        for what in ["warm-up", *turns]:
+            advance(what)
+        return {entry.name: Measurement(entry) for entry in entries}
+
+    monkeypatch.setattr(suite, "one_ray", contextlib.nullcontext)
+    monkeypatch.setattr(suite, "measure", measure_nothing)
+    monkeypatch.setattr(suite, "STARTS", dict.fromkeys(suite.STARTS, lambda: 1.0))
     said: list[str] = []
-    results = suite.run(suite.QUICK, ["training"], said.append)
-    assert len(said) == suite.count_steps(suite.QUICK, ["training"])
-    assert set(results.training[4000]) == {"ppo", "meta_irn", "rllib, 1 thread", "sb3, 1 thread"}
+    suite.run(plan, parts, said.append)
+    assert len(said) == suite.count_steps(plan, parts)
 
 
 @pytest.mark.parametrize("sampler", [RunnerSampling, SamplingFloor])
