@@ -81,6 +81,6 @@ MakeContender = Callable[[Work], Contender]
 
 
 def optimizer_steps(optimizer: torch.optim.Optimizer) -> int:
-    """Steps that an Adam has taken, by its own count."""
+    """Steps that an Adam has taken, by its own count; of the tensor with the fewest."""
     states: list[dict[str, Any]] = list(optimizer.state.values())
-    return int(states[0]["step"]) if states else 0
+    return min((int(state["step"]) for state in states), default=0)

@@ -15,11 +15,18 @@ from benchmarks.interleaved import Measurement
 from benchmarks.suite import LENGTH, SETTINGS, Plan, Results
 from metairn.experiments.training_run import provenance
 
+# Name, our method and the peer that it is measured against.
+RATIOS = (
+    ("ppo_over_sb3", "ppo", "sb3"),
+    ("meta_irn_over_sb3", "meta_irn", "sb3"),
+    ("ppo_over_rllib", "ppo", "rllib"),
+)
 RATIO_MEANINGS = {
     "ppo_over_sb3": "env steps per second, our ppo over stable-baselines3's PPO",
     "meta_irn_over_sb3": "env steps per second, our meta_irn over stable-baselines3's PPO",
     "ppo_over_rllib": "env steps per second, our ppo over RLlib's PPO",
     "sampling_over_floor": "env steps per second, our env runner over the bare loop",
+    "_two_threads": "the same with two threads for the peer and one for us",
     "meta_irn_length_1000_over_50": "seconds per env step, episodes of 1000 steps over those of 50",
 }
 
@@ -56,16 +63,18 @@ def as_dictionary(plan: Plan, results: Results) -> dict[str, Any]:
 
 
 def _training_ratios(measured: dict[str, Measurement]) -> dict[str, float]:
-    """Ours over each peer at the better of its numbers of threads."""
-
-    def best(peer: str) -> float:
-        return max(m.speed for name, m in measured.items() if name.startswith(peer))
-
-    return {
-        "ppo_over_sb3": measured["ppo"].speed / best("sb3"),
-        "meta_irn_over_sb3": measured["meta_irn"].speed / best("sb3"),
-        "ppo_over_rllib": measured["ppo"].speed / best("rllib"),
-    }
+    """Ours on one core over each peer on one core and, where measured, on two."""
+    ratios = {}
+    for threads, suffix in ((1, ""), (2, "_two_threads")):
+        for name, method, peer in RATIOS:
+            found = [
+                m.speed
+                for key, m in measured.items()
+                if key.startswith(peer) and m.entry.threads == threads
+            ]
+            if found:
+                ratios[name + suffix] = measured[method].speed / found[0]
+    return ratios
 
 
 def _ratios(results: Results) -> dict[str, float]:
@@ -128,7 +137,9 @@ def as_tables(content: dict[str, Any]) -> Group:
     if content["ratios"]:
         tables.append(Table("", "ratio", "of", title="Ratios of medians"))
     for name, value in content["ratios"].items():
-        tables[-1].add_row(name, f"{value:.2f}", RATIO_MEANINGS[name])
+        tables[-1].add_row(
+            name, f"{value:.2f}", RATIO_MEANINGS.get(name, RATIO_MEANINGS["_two_threads"])
+        )
     return Group(*tables)
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,13 +26,17 @@ SPEEDS |= {"rllib, 2 threads": 5, "sb3, 2 threads": 24}
 
 
 def made_up_results() -> suite.Results:
-    entry = Entry("any", suite.StableBaselines3PPO, suite.make_work(50, 4000, 4))
+    work = suite.make_work(50, 4000, 4)
 
-    def measurement(*speeds: float) -> Measurement:
+    def measurement(*speeds: float, threads: int = 1) -> Measurement:
+        entry = Entry("any", suite.StableBaselines3PPO, work, threads)
         return Measurement(entry, [Turn(int(100 * speed), 100.0, 64.0) for speed in speeds])
 
     return suite.Results(
-        training={n: {k: measurement(1, v, 99) for k, v in SPEEDS.items()} for n in (4000, 1000)},
+        training={
+            n: {k: measurement(1, v, 99, threads=1 + ("2" in k)) for k, v in SPEEDS.items()}
+            for n in (4000, 1000)
+        },
         sampling={"runner": measurement(3), "floor": measurement(4)},
         lengths={"meta_irn": {50: measurement(8), 1000: measurement(2)}},
         start_up={"help": [0.3, 0.1, 0.2]},
@@ -46,9 +54,12 @@ def test_every_part_is_written_and_drawn(tmp_path, monkeypatch, capsys):
     assert path.stem == content["provenance"]["started"][:10]
     assert content["ratios"] == pytest.approx(
         {
-            "ppo_over_sb3": 30 / 24,
-            "meta_irn_over_sb3": 12 / 24,
+            "ppo_over_sb3": 30 / 20,
+            "meta_irn_over_sb3": 12 / 20,
             "ppo_over_rllib": 30 / 10,
+            "ppo_over_sb3_two_threads": 30 / 24,
+            "meta_irn_over_sb3_two_threads": 12 / 24,
+            "ppo_over_rllib_two_threads": 30 / 5,
             "sampling_over_floor": 3 / 4,
             "meta_irn_length_1000_over_50": 4.0,
         }
@@ -72,6 +83,13 @@ def test_command_starts():
 @pytest.mark.slow
 def test_every_contender_does_the_work():
     """Each process counts its env steps and policy updates, and fails if they are others."""
+    # In a process of its own: this one may have a Ray already.
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root}
+    subprocess.run([sys.executable, __file__], check=True, timeout=300, env=environment)
+
+
+def every_contender_once() -> None:
     main, other = (suite.make_work(suite.LENGTH, *setting) for setting in suite.SETTINGS)
     entries = suite.training_entries(main, peer_threads=(1,))
     assert [e.name for e in entries] == ["ppo", "meta_irn", "rllib, 1 thread", "sb3, 1 thread"]
@@ -125,3 +143,7 @@ def test_peers_environment_is_the_task():
     assert observations[:, 2].tolist() == [1.0, 1.0, 1.0]
     assert [info["terminal_observation"][2] for info in infos] == [0.0, 0.0, 0.0]
     assert not any(info["TimeLimit.truncated"] for info in infos)
+
+
+if __name__ == "__main__":
+    every_contender_once()

@@ -23,7 +23,7 @@ def failing_at_iteration_three(monkeypatch):
 @pytest.mark.parametrize("method", ["ppo", "meta_irn"])
 def test_diverged_run_fails_with_one_sentence_and_keeps_what_it_wrote(method, tmp_path):
     outcome = run_here(
-        f"method={method}", *TINY, "training.actor_learning_rate=1e30", f"output_root={tmp_path}"
+        f"method={method}", *TINY, "training.critic_learning_rate=1e30", f"output_root={tmp_path}"
     )
     assert outcome.code == 1
     assert is_one_sentence(outcome.err), outcome.err
@@ -58,9 +58,9 @@ def test_failed_run_goes_on_where_it_was_when_the_cause_is_gone(
 
 def test_failed_run_of_a_sweep_does_not_stop_the_others(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rates = "training.actor_learning_rate=1e30,0.003"
+    rates = "training.critic_learning_rate=1e30,0.003"
     # Both in one study would share a folder.
-    names = "study=${training.actor_learning_rate}x"
+    names = "study=${training.critic_learning_rate}x"
     outcome = run_here("-m", rates, names, *TINY, "output_root=runs")
     assert outcome.code == 1
     assert is_one_sentence(outcome.err)
