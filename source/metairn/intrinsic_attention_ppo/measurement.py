@@ -14,8 +14,10 @@ from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
 from metairn.intrinsic_attention_ppo.update import Horizon
 from metairn.objectives.advantages import step_weights
 
-# Episodes whose credit is scored against the ground truth in each iteration.
+# Episodes whose credit is scored against the ground truth in each iteration: at most so many, and
+# of long ones, which cost T^2, fewer.
 SCORED_EPISODES = 8
+SCORED_NUMBERS = 2**19
 
 
 @torch.no_grad()
@@ -43,7 +45,8 @@ def measure(
     metrics = dict(zip(figures, reduce_sum(torch.stack(sums)).tolist(), strict=True))
     variance = metrics["intrinsic_reward_std"] - metrics["intrinsic_reward_mean"] ** 2
     metrics["intrinsic_reward_std"] = math.sqrt(max(variance, 0.0))
-    count = min(SCORED_EPISODES, episodes.num_episodes)
+    affordable = max(1, SCORED_NUMBERS // episodes.rewards.shape[1] ** 2)
+    count = min(SCORED_EPISODES, affordable, episodes.num_episodes)
     scored = episodes.select(torch.arange(count, device=episodes.rewards.device))
     if scored.ground_truth is not None:
         score = credit_on_cause(networks.credit_assigner, scored, horizon.decay)
