@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test bench check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,10 @@ demo: setup  ## train three methods for a few minutes and draw what they learned
 test: setup  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
+bench: setup  ## measure speed and memory beside other PPOs; keep the machine idle meanwhile
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks
+
 check: setup  ## lint, formatting, types, layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -40,4 +44,4 @@ check: setup  ## lint, formatting, types, layers
 clean:  ## remove .venv, caches and temporary runs (experiment_data/demo, outputs, multirun)
 	rm -rf .venv build dist source/*.egg-info outputs multirun experiment_data/demo
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find source tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	find source tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +

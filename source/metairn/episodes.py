@@ -142,23 +142,33 @@ class EpisodeBatch:
     def encoded_actions(self, spec: EpisodeSpec) -> Float[Tensor, "B T A"]:
         """Actions as network input: one-hot if discrete, as they are otherwise."""
         if spec.discrete:
-            return torch.nn.functional.one_hot(self.actions, spec.action_size).to(self.rewards)
+            identity = torch.eye(
+                spec.action_size, dtype=self.rewards.dtype, device=self.rewards.device
+            )
+            return identity[self.actions]
         return self.actions
 
-    def select(self, episodes: Int[Tensor, "b"]) -> EpisodeBatch:
-        """The batch of the named episodes, padded to the longest of them."""
-        longest = int(self.lengths[episodes].max())
-        chosen = self._map(lambda tensor: tensor[episodes])
-        if longest == self.mask.shape[1]:
+    def select(self, episodes: Int[Tensor, "b"], num_steps: int | None = None) -> EpisodeBatch:
+        """The batch of the named episodes.
+
+        Args:
+            episodes: which.
+            num_steps: steps to keep, all that the episodes have; None for the longest of them,
+                which on a GPU means to wait for the answer.
+        """
+        if num_steps is None:
+            num_steps = int(self.lengths[episodes].max())
+        chosen = self._map(lambda tensor: tensor.index_select(0, episodes))
+        if num_steps == self.mask.shape[1]:
             return chosen
         whole = ("observations", "terminated", "ground_truth")
         steps = {f.name: getattr(chosen, f.name) for f in fields(self) if f.name not in whole}
         truth = chosen.ground_truth
         return replace(
             chosen,
-            **{name: tensor[:, :longest] for name, tensor in steps.items()},
-            observations=chosen.observations[:, : longest + 1],
-            ground_truth=None if truth is None else truth[:, :longest, :longest],
+            **{name: tensor[:, :num_steps] for name, tensor in steps.items()},
+            observations=chosen.observations[:, : num_steps + 1],
+            ground_truth=None if truth is None else truth[:, :num_steps, :num_steps],
         )
 
     def to(self, target: torch.device | torch.dtype) -> EpisodeBatch:

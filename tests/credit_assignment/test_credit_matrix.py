@@ -5,7 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metairn.credit_assignment.assigner import credit_matrix, credit_on_cause
+from metairn.credit_assignment.assigner import Credit
+from metairn.credit_assignment.credit_matrix import (
+    credit_columns,
+    credit_matrix,
+    credit_on_cause,
+)
 from metairn.credit_assignment.lirpg import LIRPG
 from metairn.credit_assignment.meta_irn import MetaIRN
 from metairn.credit_assignment.oracle import Oracle
@@ -100,29 +105,63 @@ def test_padding_has_no_credit_even_where_a_method_counts_it(random_episodes, ma
     torch.testing.assert_close(matrix, both.double())
 
 
+class Given(PPO):
+    """r' = M r, so that with decay 0 the credit matrix is M."""
+
+    def __init__(self, spec, matrix):
+        super().__init__(spec)
+        self.matrix = matrix
+
+    def forward(self, episodes):
+        return Credit((self.matrix @ episodes.rewards[..., None]).squeeze(-1))
+
+
 @pytest.mark.parametrize("length", [1, 2, 7])
 def test_credit_on_cause_is_one_for_the_oracle_and_one_in_length_for_ppo(
     random_episodes, make_spec, length
 ):
     episodes = umbrella(length, random_episodes)
-    truth, mask = episodes.ground_truth, episodes.mask
-    of_oracle = credit_matrix(Oracle(make_spec(True)), episodes, 0.0)
-    of_ppo = credit_matrix(PPO(make_spec(True)), episodes, 1.0)
-    assert credit_on_cause(of_oracle, truth, mask).item() == pytest.approx(1.0)
-    assert credit_on_cause(of_ppo, truth, mask).item() == pytest.approx(1.0 / length)
+    assert credit_on_cause(Oracle(make_spec(True)), episodes, 0.0).item() == pytest.approx(1.0)
+    expected = pytest.approx(1.0 / length)
+    assert credit_on_cause(PPO(make_spec(True)), episodes, 1.0).item() == expected
 
 
-def test_credit_on_cause_is_zero_where_there_is_no_credit_or_no_cause(random_episodes):
-    episodes = umbrella(4, random_episodes)
-    truth, mask = episodes.ground_truth, episodes.mask
-    assert credit_on_cause(torch.zeros_like(truth), truth, mask).item() == 0.0
-    assert credit_on_cause(torch.ones_like(truth), torch.zeros_like(truth), mask).item() == 0.0
+def test_credit_on_cause_is_zero_where_there_is_no_credit_or_no_cause(random_episodes, make_spec):
+    episodes, spec = umbrella(4, random_episodes), make_spec(True)
+    nothing = Given(spec, torch.zeros(4, 4).double())
+    assert credit_on_cause(nothing, episodes, 0.0).item() == 0.0
+    without = replace(episodes, ground_truth=torch.zeros_like(episodes.ground_truth))
+    assert credit_on_cause(PPO(spec), without, 1.0).item() == 0.0
 
 
-def test_credit_on_cause_counts_sizes_existing_steps_and_decisive_rewards_only(random_episodes):
-    truth = torch.zeros(1, 3, 3, dtype=torch.float64)
+def test_credit_is_not_scored_without_a_ground_truth(random_episodes, make_spec):
+    episodes = replace(random_episodes(LENGTHS), ground_truth=None)
+    with pytest.raises(ValueError, match="ground truth"):
+        credit_on_cause(PPO(make_spec(True)), episodes, 1.0)
+
+
+def test_credit_on_cause_counts_sizes_existing_steps_and_decisive_rewards_only(
+    random_episodes, make_spec
+):
+    truth = torch.zeros(2, 3, 3, dtype=torch.float64)
     truth[0, 0, 1] = 1.0
     truth[0, 0, 2] = 1.0  # Not an existing step.
-    credit = torch.tensor([[[9.0, -3.0, 9.0], [9.0, 1.0, 9.0], [9.0, 9.0, 9.0]]]).double()
-    mask = torch.tensor([[True, True, False]])
-    assert credit_on_cause(credit, truth, mask).item() == pytest.approx(3.0 / 4.0)
+    truth[1, 1, 2] = truth[1, 0, 1] = 1.0  # Two decisive rewards in one episode.
+    episodes = replace(random_episodes((2, 3)), ground_truth=truth)
+    matrix = torch.tensor([[9.0, -3.0, 6.0], [9.0, 1.0, -2.0], [9.0, 5.0, 9.0]]).double()
+    score = credit_on_cause(Given(make_spec(True), matrix), episodes, 0.0)
+    assert score.item() == pytest.approx((3.0 + 3.0 + 2.0) / (4.0 + 9.0 + 17.0))
+
+
+@pytest.mark.parametrize("max_numbers", [1, 2**24])
+def test_columns_and_rows_are_of_one_matrix_however_many_at_once(
+    random_episodes, make_spec, monkeypatch, max_numbers
+):
+    monkeypatch.setattr("metairn.credit_assignment.credit_matrix.MAX_NUMBERS", max_numbers)
+    torch.manual_seed(0)
+    episodes = random_episodes(LENGTHS)
+    assigner = MetaIRN(make_spec(True), encoder_width=4, intrinsic_coefficient=2.0).double()
+    matrix = credit_matrix(assigner, episodes, 0.9)
+    directions = torch.randn(3, *episodes.rewards.shape, dtype=torch.float64) * episodes.mask
+    columns = credit_columns(assigner, episodes, 0.9, directions)
+    torch.testing.assert_close(columns, torch.einsum("btj,nbj->nbt", matrix, directions))

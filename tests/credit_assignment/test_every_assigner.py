@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metairn.credit_assignment.assigner import credit_matrix
+from metairn.credit_assignment.credit_matrix import credit_matrix
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
 
 LENGTHS = (3, 5, 1, 4)

@@ -6,6 +6,7 @@ import jaxtyping
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from metairn.credit_assignment.meta_irn import MetaIRN
 from metairn.intrinsic_attention_ppo.update import (
@@ -37,14 +38,17 @@ def test_every_number_of_the_network_gets_a_meta_gradient(meta_irn, episodes):
     critics = [ValueHead(3, (8,)).double() for _ in range(2)]
     horizon = Horizon(1.0, 1.0)
     rollout = make_rollout(episodes, *critics, horizon)
-    policy_loss = PolicyLoss(policy, 0.2, 0.0, identity)
+    policy_loss = PolicyLoss(policy.actions, 0.2, 0.0, identity)
+
+    def outputs(params):
+        return functional_call(policy, params, (episodes.acted_on,))
 
     def inner(params):
-        advantages, _ = mixed_advantages(meta_irn, rollout, horizon)
-        return policy_loss(params, episodes, advantages)
+        advantages = mixed_advantages(meta_irn, rollout, horizon)
+        return policy_loss(outputs(params), rollout, advantages)
 
     gradient, _ = meta_gradient(
-        lambda params: policy_loss(params, episodes, rollout.extrinsic_advantages),
+        lambda params: policy_loss(outputs(params), rollout, rollout.extrinsic_advantages),
         [inner],
         InnerLoop(INNER_UPDATES["sgd"], 0.1),
         {name: p.detach() for name, p in policy.named_parameters()},

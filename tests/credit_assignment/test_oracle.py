@@ -22,6 +22,7 @@ def test_rewards_move_to_their_causes(random_episodes, make_spec):
 def test_an_action_is_not_credited_with_what_later_ones_caused(random_episodes, make_spec):
     episodes, oracle = random_episodes((4, 2)), Oracle(make_spec(True))
     values = torch.randn(2, 4, dtype=torch.float64)
-    rollout = Rollout(episodes, values, values, mixed_values=values, mixed_next_values=9 * values)
-    advantages, credit = mixed_advantages(oracle, rollout, Horizon(oracle.discount, 1.0))
-    torch.testing.assert_close(advantages, (credit.rewards - values) * episodes.mask)
+    rollout = Rollout(episodes, values, values, values, 9 * values, episodes.mask / 6)
+    advantages = mixed_advantages(oracle, rollout, Horizon(oracle.discount, 1.0))
+    expected = (oracle(episodes).rewards - values) * episodes.mask
+    torch.testing.assert_close(advantages, expected)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from metairn.credit_assignment.assigner import credit_matrix
+from metairn.credit_assignment.credit_matrix import credit_matrix
 from metairn.episodes import EpisodeBatch
 from metairn.intrinsic_attention_ppo.update import (
     Horizon,
@@ -57,9 +57,9 @@ def test_an_episode_alone_gets_what_it_gets_in_a_batch(assigner, episodes, criti
     pairs.append((credit_matrix(assigner, alone, 0.9), credit_matrix(assigner, episodes, 0.9)))
     rollouts = [make_rollout(batch, *critics, HORIZON) for batch in (alone, episodes)]
     pairs.append(tuple(rollout.extrinsic_advantages for rollout in rollouts))
-    pairs.append(tuple(mixed_advantages(assigner, rollout, HORIZON)[0] for rollout in rollouts))
+    pairs.append(tuple(mixed_advantages(assigner, rollout, HORIZON) for rollout in rollouts))
     selected = rollouts[1].select(torch.tensor([position]))
-    pairs.append((mixed_advantages(assigner, selected, HORIZON)[0], pairs[-1][1]))
+    pairs.append((mixed_advantages(assigner, selected, HORIZON), pairs[-1][1]))
     for by_itself, in_batch in pairs:
         if by_itself is None:
             assert in_batch is None
@@ -73,7 +73,7 @@ def test_credit_matrix_and_advantages_of_padding_are_zero(assigner, episodes, cr
     both = episodes.mask[:, :, None] & episodes.mask[:, None, :]
     assert not credit_matrix(assigner, episodes, 0.9)[~both].any()
     rollout = make_rollout(episodes, *critics, HORIZON)
-    advantages, _ = mixed_advantages(assigner, rollout, HORIZON)
+    advantages = mixed_advantages(assigner, rollout, HORIZON)
     assert not advantages[~episodes.mask].any()
 
 
@@ -81,15 +81,16 @@ def losses(assigner, episodes, critics):
     """Policy and value loss of one update, and the gradient of the former."""
     torch.manual_seed(2)
     policy = Policy(3, 2, assigner.spec.discrete, (4,)).double()
-    params = dict(policy.named_parameters())
     rollout = make_rollout(episodes, *critics, HORIZON)
-    advantages, _ = mixed_advantages(assigner, rollout, HORIZON)
-    loss = PolicyLoss(policy, 0.2, 0.01, identity)(params, episodes, advantages)
+    advantages = mixed_advantages(assigner, rollout, HORIZON)
+    loss = PolicyLoss(policy.actions, 0.2, 0.01, identity)(
+        policy(episodes.acted_on), rollout, advantages
+    )
     errors = value_loss(critics[0].normalised(episodes.acted_on), rollout.extrinsic_targets)
     figures = [loss, masked_mean(errors, episodes.mask)]
     if assigner.learns_by == "own_loss":
         figures.append(assigner.own_loss(episodes))
-    return figures + list(torch.autograd.grad(loss, list(params.values()), retain_graph=True))
+    return figures + list(torch.autograd.grad(loss, list(policy.parameters()), retain_graph=True))
 
 
 @pytest.mark.parametrize("extra", [1, 7])

@@ -23,7 +23,7 @@ def failing_at_iteration_three(monkeypatch):
 @pytest.mark.parametrize("method", ["ppo", "meta_irn"])
 def test_diverged_run_fails_with_one_sentence_and_keeps_what_it_wrote(method, tmp_path):
     outcome = run_here(
-        f"method={method}", *TINY, "training.actor_learning_rate=1e30", f"output_root={tmp_path}"
+        f"method={method}", *TINY, "training.critic_learning_rate=1e30", f"output_root={tmp_path}"
     )
     assert outcome.code == 1
     assert is_one_sentence(outcome.err), outcome.err

@@ -19,6 +19,7 @@ def ray_cluster() -> Iterator[None]:
     """A local Ray that knows this folder, so that its workers can import what tests define."""
     here = os.path.dirname(__file__)
     ray.init(
+        address="local",
         num_cpus=4,
         logging_level="ERROR",
         log_to_driver=False,

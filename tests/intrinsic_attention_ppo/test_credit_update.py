@@ -79,8 +79,9 @@ def test_every_kth_policy_step_has_one_outer_update(outer_data, inner_steps, ima
     run = small_run(MetaIRN, settings, num_epochs=3, num_minibatches=2)
     run.train(1)
     assert len(imagined) == -(-6 // inner_steps)
-    optimizer = run.learner.get_optimizer(optimizer_name="credit_assigner")
-    assert all(int(m["step"]) == len(imagined) for m in optimizer.state.values())
+    parts = run.learner.parts
+    assert int(parts.optimizer.state[parts.vectors["credit_assigner"]]["step"]) == len(imagined)
+    assert int(parts.optimizer.state[parts.vectors["actor"]]["step"]) == 6
 
 
 def test_next_updates_once_per_iteration_from_the_second_on(imagined):
@@ -94,14 +95,14 @@ def test_next_updates_once_per_iteration_from_the_second_on(imagined):
 
 def recorded_steps(run):
     """Inner and outer episodes of all outer updates of the next iteration, as reward matrices."""
-    steps, step = [], run.learner._credit_update._step
+    steps, gradient = [], run.learner._credit_update._gradient
 
-    def recording(start, outer):
+    def recording(start, outer, *first_gradient):
         inner = [rollout.episodes.rewards for rollout in start.rollouts]
         steps.append((inner, outer.episodes.rewards))
-        return step(start, outer)
+        return gradient(start, outer, *first_gradient)
 
-    run.learner._credit_update._step = recording
+    run.learner._credit_update._gradient = recording
     run.train(1)
     return steps
 
@@ -146,18 +147,33 @@ def test_next_takes_the_outer_loss_on_fresh_episodes():
 def test_an_outer_update_moves_the_credit_alone(outer_data):
     run = small_run(settings={"outer_data": outer_data})
     run.train(1)
-    moved, step = [], run.learner._credit_update._step
+    updates, gradient = [], run.learner._credit_update._gradient
 
     def recording(*args):
         before = {n: p.detach().clone() for n, p in run.networks.named_parameters()}
-        step(*args)
-        after = dict(run.networks.named_parameters())
-        moved.append({n.split(".")[0] for n in before if not torch.equal(before[n], after[n])})
+        updates.append(gradient(*args))
+        assert all(torch.equal(p, before[n]) for n, p in run.networks.named_parameters())
+        return updates[-1]
 
-    run.learner._credit_update._step = recording
+    run.learner._credit_update._gradient = recording
     run.train(1)
-    assert moved
-    assert all(parts == {"credit_assigner"} for parts in moved)
+    assert updates
+    assert all(set(update) == {"credit_assigner"} for update in updates)
+
+
+def test_a_step_moves_the_parts_that_it_has_gradients_for():
+    run = small_run()
+    run.train(1)
+    before = {n: p.detach().clone() for n, p in run.networks.named_parameters()}
+    parts = run.learner.parts
+    names = ["extrinsic_value", "credit_assigner"]
+    gradients = {n: [torch.ones_like(p) for p in parts.parameters[n]] for n in names}
+    norms = parts.step(gradients, max_norm=None)
+    after = dict(run.networks.named_parameters())
+    moved = {n.split(".")[0] for n in before if not torch.equal(before[n], after[n])}
+    assert moved == set(names) == set(norms)
+    for name in names:
+        assert norms[name].item() == pytest.approx(parts.vectors[name].numel() ** 0.5)
 
 
 def test_methods_without_meta_gradient_have_no_outer_update(imagined):

@@ -12,7 +12,7 @@ CARTPOLE, PENDULUM = "CartPole-v1", "Pendulum-v1"
 def confident(runner):
     """Gives the policy larger last weights: actions then depend on observations."""
     with torch.no_grad():
-        for parameter in runner.module.actor.network[-1].parameters():
+        for parameter in runner.module.actor.network.layers[-1].parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator()))
     return runner
 
@@ -100,7 +100,7 @@ def test_configured_exploration_is_the_default():
 def test_random_actions_ignore_the_policy():
     runner = runner_of(small_config(num_envs=4))
     with torch.no_grad():
-        runner.module.actor.network[-1].bias.copy_(torch.tensor([50.0, -50.0]))
+        runner.module.actor.network.layers[-1].bias.copy_(torch.tensor([50.0, -50.0]))
     assert not any(e.get_actions().any() for e in runner.sample(num_episodes=20))
     drawn = np.concatenate(
         [e.get_actions() for e in runner.sample(num_episodes=60, random_actions=True)]
@@ -114,8 +114,10 @@ def test_continuous_actions_are_clipped_for_the_environment_but_stored_as_drawn(
     runner = runner_of(small_config(PENDULUM, num_envs=2))
     with torch.no_grad():
         runner.module.actor.log_std.fill_(1.5)
-    sent, step = [], runner.env.step
-    monkeypatch.setattr(runner.env, "step", lambda actions: sent.append(actions) or step(actions))
+    sent, step = [], runner.env.unwrapped.step
+    monkeypatch.setattr(
+        runner.env.unwrapped, "step", lambda actions: sent.append(actions) or step(actions)
+    )
     episodes = runner.sample(num_episodes=2)
     stored = np.stack([e.get_actions() for e in episodes], axis=1)
     assert np.abs(stored).max() > 3

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from metairn.intrinsic_attention_ppo.env_runner import EpisodePlan
+from metairn.intrinsic_attention_ppo.episode_plan import EpisodePlan
 
 
 def played(plan, num_slots, draw_length):

@@ -14,8 +14,7 @@ from metairn.credit_assignment.ppo import PPO
 from metairn.intrinsic_attention_ppo import connectors
 from metairn.intrinsic_attention_ppo.connectors import to_episode_batch
 from metairn.intrinsic_attention_ppo.learner import TrainingDiverged
-from metairn.intrinsic_attention_ppo.update import value_head_loss
-from metairn.objectives.advantages import identity
+from metairn.intrinsic_attention_ppo.update import make_rollout, value_head_loss
 
 METHODS = [(PPO, {}), (Oracle, {})] + [
     (method, {"outer_data": outer_data, "inner_steps": inner_steps})
@@ -63,7 +62,7 @@ def test_networks_are_drawn_without_touching_torch_s_own_random_numbers():
     spec.action_space = run.networks.action_space
     torch.manual_seed(123)
     before = torch.get_rng_state()
-    weights = [spec.build().actor.network[0].weight for _ in range(2)]
+    weights = [spec.build().actor.network.layers[0].weight for _ in range(2)]
     assert torch.equal(*weights)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -72,13 +71,13 @@ def test_minibatches_are_shuffled_anew_in_each_iteration_by_the_run_s_seed():
     run = small_run(PPO, num_minibatches=3)
     episodes = run.sample()
     seen = []
-    step = run.learner._policy_and_value_step
+    step = run.learner._step
 
-    def recording(rollout):
-        seen.append(rollout.episodes.rewards.numpy().copy())
-        return step(rollout)
+    def recording(minibatches, position):
+        seen.append(minibatches[position].episodes.rewards.numpy().copy())
+        return step(minibatches, position)
 
-    run.learner._policy_and_value_step = recording
+    run.learner._step = recording
     for _ in range(2):
         run.learn(episodes)
     parts = [seen[i : i + 3] for i in range(0, len(seen), 3)]
@@ -111,9 +110,16 @@ def test_all_parameters_move(method, settings):
 def test_all_credit_parameters_get_a_gradient(method, outer_data):
     """Published defect: no gradient reached attention and encoder."""
     run = small_run(method, {"outer_data": outer_data})
+    found, step = [], run.learner.parts.step
+
+    def recording(gradients, max_norm):
+        found.extend(gradients.get("credit_assigner", []))
+        return step(gradients, max_norm)
+
+    run.learner.parts.step = recording
     run.train(2)
-    without = [n for n, p in run.networks.credit_assigner.named_parameters() if not p.grad.any()]
-    assert without == []
+    assert found
+    assert all(gradient.any() for gradient in found)
 
 
 @BOTH
@@ -179,8 +185,9 @@ def test_the_value_loss_of_a_return_of_ten_has_a_gradient(sign):
     run.train(1)
     head, batch = run.networks.extrinsic_value, to_episode_batch(run.sample())
     targets = torch.full_like(batch.rewards, sign * 10.0)
-    loss = value_head_loss(head, batch, targets, identity)
-    (gradient,) = torch.autograd.grad(loss, [head.last.bias])
+    rollout = make_rollout(batch, head, head, run.learner.extrinsic_horizon)
+    loss = value_head_loss(head, rollout, targets)
+    (gradient,) = torch.autograd.grad(loss, [head.network.layers[-1].bias])
     errors = (head(batch.acted_on) - targets) / head.std
     torch.testing.assert_close(gradient, errors.mean().detach()[None])
     assert gradient.abs() > 0.5

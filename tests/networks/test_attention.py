@@ -59,7 +59,7 @@ def test_is_twice_differentiable_in_steps_and_parameters(attend, steps):
 
 @pytest.mark.parametrize("width", [2, 4, 32])
 def test_no_two_steps_of_a_thousand_share_a_position(width):
-    positions = sinusoidal_positions(torch.arange(1000), width)
+    positions = sinusoidal_positions(1000, width, torch.float32, torch.device("cpu"))
     assert positions.shape == (1000, width)
     distances = torch.cdist(positions.double(), positions.double()) + 9 * torch.eye(1000)
     assert distances.min() > 1e-5
@@ -67,7 +67,30 @@ def test_no_two_steps_of_a_thousand_share_a_position(width):
 
 
 def test_positions_follow_their_formula():
-    positions = sinusoidal_positions(torch.tensor([0, 7]), 4)
+    positions = sinusoidal_positions(8, 4, torch.float32, torch.device("cpu"))[[0, 7]]
     angles = [7.0, 7.0 / 10000 ** (2 / 4)]
     expected = [[0, 0, 1, 1], [*map(math.sin, angles), *map(math.cos, angles)]]
     torch.testing.assert_close(positions, torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("max_weights", [1, 32])
+def test_in_parts_it_is_the_same_attention_at_every_order(attend, steps, monkeypatch, max_weights):
+    parameters = list(attend.parameters())
+
+    def derivatives():
+        inputs = [steps.detach().requires_grad_(), *parameters]
+        outputs = attend(inputs[0], MASK)
+        first = torch.autograd.grad(outputs.sin().sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), inputs)
+        return [outputs, *first, *second]
+
+    whole = derivatives()
+    monkeypatch.setattr("metairn.networks.attention.MAX_WEIGHTS", max_weights)
+    calls, recompute = [], torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr(
+        "metairn.networks.attention.checkpoint",
+        lambda *args, **kwargs: calls.append(1) or recompute(*args, **kwargs),
+    )
+    for one, other in zip(whole, derivatives(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert len(calls) == -(-3 // max(1, max_weights // 16))

@@ -95,7 +95,7 @@ def test_returns_that_are_all_equal_divide_by_nothing(head, constant):
 def test_returns_that_are_all_equal_leave_weights_of_a_size_that_can_learn(head, constant):
     head.update_scale(torch.full((8, 10), constant), ALL, identity)
     # Weights grow by what the deviation shrinks: at 1e-6 no learning rate would move them.
-    assert head.last.weight.abs().max() < 100
+    assert head.network.layers[-1].weight.abs().max() < 100
 
 
 def test_normalised_is_what_the_prediction_scales(head):

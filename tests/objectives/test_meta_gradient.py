@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import torchopt
+from torch.func import functional_call
 
 from metairn.credit_assignment.meta_irn import MetaIRN
 from metairn.intrinsic_attention_ppo.update import (
@@ -21,8 +22,16 @@ from metairn.intrinsic_attention_ppo.update import (
 )
 from metairn.networks.policy import Policy
 from metairn.networks.value import ValueHead
-from metairn.objectives.advantages import identity
-from metairn.objectives.meta_gradient import INNER_UPDATES, InnerLoop, UpdateState, meta_gradient
+from metairn.objectives.advantages import identity, step_weights
+from metairn.objectives.meta_gradient import (
+    INNER_UPDATES,
+    InnerLoop,
+    UpdateState,
+    flatten,
+    gradient_of,
+    meta_gradient,
+    unflatten,
+)
 
 LEARNING_RATES = {"sgd": 0.5, "adam": 0.02, "normalised": 0.2}
 # Smaller than any inner gradient here, so that clipping always happens.
@@ -44,21 +53,23 @@ class Setting:
     def params(self):
         return {name: p.detach().clone() for name, p in self.policy.named_parameters()}
 
+    def outputs(self, params, rollout):
+        return functional_call(self.policy, params, (rollout.episodes.acted_on,))
+
     def inner_losses(self, steps):
         def loss_on(rollout):
             def loss(params):
-                advantages, _ = mixed_advantages(self.assigner, rollout, HORIZON)
-                return PolicyLoss(self.policy, 0.2, 0.01, identity)(
-                    params, rollout.episodes, advantages
-                )
+                advantages = mixed_advantages(self.assigner, rollout, HORIZON)
+                loss = PolicyLoss(self.policy.actions, 0.2, 0.01, identity)
+                return loss(self.outputs(params, rollout), rollout, advantages)
 
             return loss
 
         return [loss_on(self.inner[i % len(self.inner)]) for i in range(steps)]
 
     def outer_loss(self, params):
-        loss = PolicyLoss(self.policy, 0.2, 0.0, identity)
-        return loss(params, self.outer.episodes, self.outer.extrinsic_advantages)
+        loss = PolicyLoss(self.policy.actions, 0.2, 0.0, identity)
+        return loss(self.outputs(params, self.outer), self.outer, self.outer.extrinsic_advantages)
 
 
 @pytest.fixture
@@ -91,7 +102,7 @@ def memory_of_five_updates(params):
 
     first = {name: 0.01 * like(p) for name, p in params.items()}
     second = {name: 1e-3 * like(p).square() + 1e-5 for name, p in params.items()}
-    return UpdateState(first, second, 5)
+    return UpdateState(flatten(first.values()), flatten(second.values()), 5)
 
 
 def second_implementation(params, losses, name, rate, max_norm, state, frozen=None):
@@ -101,7 +112,8 @@ def second_implementation(params, losses, name, rate, max_norm, state, frozen=No
     meta-gradient has to be constant for its finite differences.
     """
     current = {n: p.clone() for n, p in params.items()}
-    m, v, seen = dict(state.first_moment), dict(state.second_moment), []
+    m, v = (unflatten(x, params) for x in (state.first_moment, state.second_moment))
+    seen = []
     for i, loss in enumerate(losses):
         leaves = {n: p.detach().requires_grad_() for n, p in current.items()}
         gradient = torch.autograd.grad(loss(leaves), list(leaves.values()))
@@ -166,6 +178,7 @@ def test_equals_finite_differences(
             setting.outer,
             episodes=replace(episodes, behaviour_log_probs=log_probs),
             extrinsic_advantages=advantages,
+            weights=step_weights(episodes.mask, dtype=torch.float64),
         )
 
     credit_params = list(setting.assigner.parameters())
@@ -205,3 +218,19 @@ def test_equals_torchopt(setting, steps):
     theirs = torch.autograd.grad(outer, credit_params)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", sorted(INNER_UPDATES))
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_first_gradient_that_is_known_already_changes_nothing(setting, name, steps):
+    params, losses = setting.params, setting.inner_losses(steps)
+    credit_params = list(setting.assigner.parameters())
+    arguments = (losses, InnerLoop(INNER_UPDATES[name], 0.1, 1e-2), params, credit_params)
+    leaves = {n: p.detach().requires_grad_() for n, p in params.items()}
+    known = gradient_of(losses[0], leaves, create_graph=True)
+    anew, loss = meta_gradient(setting.outer_loss, *arguments)
+    shared, same_loss = meta_gradient(setting.outer_loss, *arguments, first_gradient=known)
+    assert torch.equal(loss, same_loss)
+    for one, other in zip(anew, shared, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=0)
+    assert any(g.any() for g in shared)

@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical, TorchDiagGaussian
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
-from metairn.intrinsic_attention_ppo.update import PolicyLoss
+from metairn.intrinsic_attention_ppo.update import Horizon, PolicyLoss, make_rollout
 from metairn.networks.policy import Policy
 from metairn.networks.value import ValueHead
 from metairn.objectives.advantages import identity, masked_mean
@@ -136,9 +136,11 @@ def test_padded_steps_of_whatever_density_leave_gradients_finite(random_episodes
         actions *= episodes.mask[..., None]
         log_probs = policy.actions.log_prob(policy(episodes.acted_on), actions) * episodes.mask
     episodes = replace(episodes, actions=actions, behaviour_log_probs=log_probs)
-    params = dict(policy.named_parameters())
-    loss = PolicyLoss(policy, 0.2, 0.0, identity)(params, episodes, episodes.rewards)
-    gradient = torch.autograd.grad(loss, list(params.values()))
+    critic = ValueHead(3, (8,))
+    rollout = make_rollout(episodes, critic, critic, Horizon(1.0, 1.0))
+    policy_loss = PolicyLoss(policy.actions, 0.2, 0.0, identity)
+    loss = policy_loss(policy(episodes.acted_on), rollout, episodes.rewards)
+    gradient = torch.autograd.grad(loss, list(policy.parameters()))
     assert all(g.isfinite().all() for g in gradient)
 
 
@@ -147,7 +149,9 @@ def test_a_return_of_ten_moves_our_value_where_rllibs_clipped_loss_has_no_gradie
     episodes, policy, _, advantages, _ = batch
     head = ValueHead(3, (8,)).double()
     with torch.no_grad():
-        head.last.weight.fill_(0.1)  # At its start of zero the layers below wait for it.
+        head.network.layers[-1].weight.fill_(
+            0.1
+        )  # At its start of zero the layers below wait for it.
     targets = torch.full_like(episodes.rewards, target)
     values, inputs = head(episodes.acted_on), policy(episodes.acted_on).detach()
     theirs = rllib_loss(episodes, inputs, values, advantages, targets, 0.2, vf_clip_param=10.0)

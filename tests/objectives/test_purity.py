@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from metairn.credit_assignment.meta_irn import MetaIRN
 from metairn.credit_assignment.ppo import PPO
@@ -24,9 +25,10 @@ from metairn.objectives.meta_gradient import (
     INNER_UPDATES,
     InnerLoop,
     UpdateState,
-    clip_by_global_norm,
-    global_norm,
+    clip_by_norm,
+    flatten,
     meta_gradient,
+    norm,
 )
 
 HORIZON = Horizon(discount=0.97, gae_lambda=0.9)
@@ -47,26 +49,30 @@ def parts(request, random_episodes, make_spec):
         rollout=make_rollout(episodes, *critics, HORIZON),
         params=params,
         state=UpdateState(
-            {n: 0.01 * torch.randn_like(p) for n, p in params.items()},
-            {n: torch.rand_like(p) for n, p in params.items()},
+            0.01 * flatten(torch.randn_like(p) for p in params.values()),
+            flatten(torch.rand_like(p) for p in params.values()),
             3,
         ),
     )
 
 
+def outputs(parts, params):
+    return functional_call(parts.policy, params, (parts.rollout.episodes.acted_on,))
+
+
 def inner_loss(parts):
     def loss(params):
-        advantages, _ = mixed_advantages(parts.assigner, parts.rollout, HORIZON)
-        policy_loss = PolicyLoss(parts.policy, 0.2, 0.01, identity)
-        return policy_loss(params, parts.rollout.episodes, advantages)
+        advantages = mixed_advantages(parts.assigner, parts.rollout, HORIZON)
+        policy_loss = PolicyLoss(parts.policy.actions, 0.2, 0.01, identity)
+        return policy_loss(outputs(parts, params), parts.rollout, advantages)
 
     return loss
 
 
 def outer_loss(parts):
-    policy_loss = PolicyLoss(parts.policy, 0.2, 0.0, identity)
+    policy_loss = PolicyLoss(parts.policy.actions, 0.2, 0.0, identity)
     rollout = parts.rollout
-    return lambda params: policy_loss(params, rollout.episodes, rollout.extrinsic_advantages)
+    return lambda params: policy_loss(outputs(parts, params), rollout, rollout.extrinsic_advantages)
 
 
 def perturb(module):
@@ -89,7 +95,7 @@ def test_a_rollout_carries_no_gradient(parts):
     rollout = parts.rollout
     for name in ("extrinsic_advantages", "extrinsic_targets", "mixed_values", "mixed_next_values"):
         assert not getattr(rollout, name).requires_grad, name
-    advantages, _ = mixed_advantages(parts.assigner, rollout, HORIZON)
+    advantages = mixed_advantages(parts.assigner, rollout, HORIZON)
     critics = [p for critic in parts.critics for p in critic.parameters()]
     reached = torch.autograd.grad(advantages.sum(), critics, allow_unused=True)
     assert all(gradient is None for gradient in reached)
@@ -98,7 +104,8 @@ def test_a_rollout_carries_no_gradient(parts):
 def test_plain_ppo_learns_from_the_extrinsic_advantages(parts, random_episodes):
     episodes, critic = parts.rollout.episodes, parts.critics[0]
     rollout = make_rollout(episodes, critic, critic, HORIZON)
-    advantages, credit = mixed_advantages(PPO(parts.assigner.spec), rollout, HORIZON)
+    assigner = PPO(parts.assigner.spec)
+    advantages, credit = mixed_advantages(assigner, rollout, HORIZON), assigner(episodes)
     torch.testing.assert_close(advantages, rollout.extrinsic_advantages)
     assert torch.equal(credit.rewards, episodes.rewards)
     torch.testing.assert_close(
@@ -111,7 +118,7 @@ def test_plain_ppo_learns_from_the_extrinsic_advantages(parts, random_episodes):
 def test_nothing_that_is_passed_in_is_changed(parts, copy_of_tensors, name):
     rollout, state = parts.rollout, parts.state
     holders = (rollout, parts.policy, parts.assigner, *parts.critics, parts.params)
-    memory = (dict(state.first_moment), dict(state.second_moment))
+    memory = ({"first": state.first_moment, "second": state.second_moment},)
     before = copy_of_tensors(*holders, *memory)
     versions = [p._version for p in parts.params.values()]
     assert len(before) > 40
@@ -163,22 +170,18 @@ def test_each_inner_gradient_is_summed_over_learners(parts, name, factor):
 
 
 def test_clipping_bounds_the_norm_and_leaves_small_gradients_alone():
-    gradient = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([[4.0]])}
-    assert global_norm(gradient).item() == 5.0
-    clipped = clip_by_global_norm(gradient, 1.0)
-    torch.testing.assert_close(clipped["a"], torch.tensor([0.6, 0.0]))
-    torch.testing.assert_close(clipped["b"], torch.tensor([[0.8]]))
+    gradient = torch.tensor([3.0, 0.0, 4.0])
+    assert norm(gradient).item() == 5.0
+    torch.testing.assert_close(clip_by_norm(gradient, 1.0), torch.tensor([0.6, 0.0, 0.8]))
     for limit in (None, 5.5):
-        for name, g in clip_by_global_norm(gradient, limit).items():
-            assert torch.equal(g, gradient[name])
+        assert torch.equal(clip_by_norm(gradient, limit), gradient)
 
 
 @pytest.mark.parametrize("name", sorted(INNER_UPDATES))
 def test_a_zero_gradient_moves_nothing_and_can_be_differentiated(name):
-    gradient = {"a": torch.zeros(3, requires_grad=True)}
-    params = {"a": torch.ones(3)}
-    clipped = clip_by_global_norm(gradient, 0.5)
-    moved, _ = INNER_UPDATES[name](params, clipped, UpdateState.empty(params), 0.1)
-    (derivative,) = torch.autograd.grad(moved["a"].sum(), gradient["a"])
-    assert torch.equal(moved["a"], params["a"])
+    gradient, theta = torch.zeros(3, requires_grad=True), torch.ones(3)
+    state = UpdateState.empty({"a": theta})
+    moved, _ = INNER_UPDATES[name](theta, clip_by_norm(gradient, 0.5), state, 0.1)
+    (derivative,) = torch.autograd.grad(moved.sum(), gradient)
+    assert torch.equal(moved, theta)
     assert derivative.isfinite().all()

@@ -7,15 +7,15 @@ new method is one subclass in one file.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from metairn.episodes import EpisodeBatch, EpisodeSpec
-from metairn.objectives.advantages import ReduceSum, decay_weights, identity, masked_mean
+from metairn.objectives.advantages import ReduceSum, identity, masked_mean
 
 
 @dataclass(frozen=True)
@@ -86,57 +86,3 @@ class CreditAssigner(nn.Module, ABC):
         self.reward_moments.lerp_(moments, 0.1)
         scale = (self.reward_moments[1] / self.reward_moments[0]).sqrt()
         self.reward_scale.copy_(scale if scale > 0 else torch.ones_like(scale))
-
-
-def credit_matrix(
-    assigner: CreditAssigner, episodes: EpisodeBatch, decay: float
-) -> Float[Tensor, "B T T"]:
-    """C[t,j] = d/dr_j sum_{k>=t} W[t,k] r'_k: how much of the reward at j the action at t gets.
-
-    One definition for all methods: (gamma lambda)^(j-t) for PPO, the ground truth for the oracle,
-    and the reward network's Jacobian on top of that where intrinsic rewards are learned.
-
-    Args:
-        assigner: the method.
-        episodes: B whole episodes.
-        decay: gamma lambda of the return of r'.
-    """
-    num_steps = episodes.rewards.shape[1]
-    default = decay_weights(num_steps, decay, episodes.rewards.dtype, episodes.rewards.device)
-
-    def credited(rewards: Tensor) -> Tensor:
-        credit = assigner(replace(episodes, rewards=rewards))
-        weights = default if credit.weights is None else credit.weights.triu()
-        return (weights @ (credit.rewards * episodes.mask)[..., None]).squeeze(-1)
-
-    pull_back = torch.func.vjp(credited, episodes.rewards)[1]
-
-    def row(direction: Tensor) -> Tensor:
-        return pull_back(direction.expand_as(episodes.rewards))[0]
-
-    steps = torch.eye(num_steps, dtype=episodes.rewards.dtype, device=episodes.rewards.device)
-    # Rows are batched, but not all at once: long episodes would need memory for T^3 numbers.
-    rows = torch.func.vmap(row, chunk_size=64)(steps).detach()
-    both = episodes.mask[:, :, None] & episodes.mask[:, None, :]
-    return torch.where(both, rows.transpose(0, 1), 0.0)
-
-
-def credit_on_cause(
-    credit: Float[Tensor, "B T T"], ground_truth: Float[Tensor, "B T T"], mask: Bool[Tensor, "B T"]
-) -> Float[Tensor, ""]:
-    """Share of the decisive rewards' credit that lands on the actions that caused them.
-
-    sum |C[t,j]| over pairs (t,j) with a cause, by sum |C[t,j]| over all t, for j with any cause;
-    1 is perfect, and giving every earlier action the same credit scores 1/L on an umbrella chain.
-
-    Args:
-        credit: C[b,t,j].
-        ground_truth: positive where the action at t caused the reward at j.
-        mask: which steps exist.
-    """
-    exists = mask[:, :, None] & mask[:, None, :]
-    cause = (ground_truth > 0) & exists
-    decisive = cause.any(dim=1, keepdim=True) & exists
-    size = credit.abs()
-    total = (size * decisive).sum()
-    return torch.where(total > 0, (size * cause).sum() / total.clamp(min=1e-30), 0.0)

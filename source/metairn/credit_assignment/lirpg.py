@@ -11,7 +11,8 @@ from torch import Tensor
 
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
 from metairn.episodes import EpisodeBatch, EpisodeSpec
-from metairn.networks.mlp import mlp
+from metairn.networks.mlp import MLP
+from metairn.networks.tanh import tanh
 
 
 class LIRPG(MetaLearnedReward):
@@ -39,10 +40,10 @@ class LIRPG(MetaLearnedReward):
             )
         inputs = spec.observation_size + spec.action_size
         # Small, not zero: a zero layer would pass no gradient to those below it.
-        self.network = mlp(inputs, reward_hidden_sizes, 1, last_gain=0.1)
+        self.network = MLP(inputs, reward_hidden_sizes, 1, last_gain=0.1)
 
     def intrinsic_rewards(self, episodes: EpisodeBatch) -> Float[Tensor, "B T"]:
         """tanh(MLP(o_t, a_t))."""
         actions = episodes.encoded_actions(self.spec)
         inputs = torch.cat([episodes.acted_on, actions], dim=-1)
-        return self.network(inputs).squeeze(-1).tanh()
+        return tanh(self.network(inputs).squeeze(-1))

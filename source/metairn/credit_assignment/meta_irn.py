@@ -13,6 +13,7 @@ from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
 from metairn.episodes import EpisodeBatch, EpisodeSpec
 from metairn.networks.attention import SelfAttention, sinusoidal_positions
 from metairn.networks.mlp import linear
+from metairn.networks.tanh import tanh
 
 
 class MetaIRN(MetaLearnedReward):
@@ -52,24 +53,26 @@ class MetaIRN(MetaLearnedReward):
 
     def features(self, episodes: EpisodeBatch) -> Float[Tensor, "B T F"]:
         """What the network reads of each step."""
-        steps = torch.arange(episodes.mask.shape[1], device=episodes.mask.device)
-        since_start = steps[None, :] / episodes.lengths[:, None]
-        is_first = (steps == 0).expand_as(episodes.mask)
+        rewards, lengths = episodes.rewards, episodes.lengths[:, None]
+        steps = torch.arange(rewards.shape[1], device=rewards.device)
+        since_start = (steps / lengths).to(rewards.dtype)
         extra = [
-            episodes.rewards / self.reward_scale,
-            since_start.to(episodes.rewards),
-            1.0 - since_start.to(episodes.rewards),
-            is_first.to(episodes.rewards),
-            episodes.is_last.to(episodes.rewards),
+            rewards / self.reward_scale,
+            since_start,
+            1.0 - since_start,
+            (steps == 0).to(rewards.dtype).expand_as(rewards),
+            (steps == lengths - 1).to(rewards.dtype),
         ]
         actions = episodes.encoded_actions(self.spec)
         return torch.cat([episodes.acted_on, actions, torch.stack(extra, dim=-1)], dim=-1)
 
     def encoded(self, episodes: EpisodeBatch) -> Float[Tensor, "B T d"]:
         """h."""
-        steps = torch.arange(episodes.mask.shape[1], device=episodes.mask.device)
-        positions = sinusoidal_positions(steps, self.encoder_width).to(episodes.rewards)
-        return self.encoder(self.features(episodes)).tanh() + positions
+        rewards = episodes.rewards
+        positions = sinusoidal_positions(
+            rewards.shape[1], self.encoder_width, rewards.dtype, rewards.device
+        )
+        return tanh(self.encoder(self.features(episodes))) + positions
 
     def attention(self, episodes: EpisodeBatch) -> Float[Tensor, "B T T"]:
         """How much step t (row) attends to step j (column)."""
@@ -79,4 +82,4 @@ class MetaIRN(MetaLearnedReward):
         """r_in."""
         encoded = self.encoded(episodes)
         mixed = self.norm(encoded + self.attend(encoded, episodes.mask))
-        return self.head(mixed).squeeze(-1).tanh()
+        return tanh(self.head(mixed).squeeze(-1))

@@ -58,15 +58,23 @@ class IntrinsicAttentionPPO(PPO):
             round_index=self.training_iteration,
         )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
-        self.env_runner_group.sync_weights(
-            from_worker_or_learner_group=self.learner_group, inference_only=True
-        )
+        self._sync_actor()
         figures = {
             "training_return_mean": float(np.mean([e.get_return() for e in episodes])),
             "sample_time_s": sampled - started,
             "learn_time_s": time.perf_counter() - sampled,
         }
         self.metrics.log_dict(figures, window=1)
+
+    def _sync_actor(self) -> None:
+        """Gives the runners the policy that was learned."""
+        if self.env_runner_group.num_remote_env_runners() == 0:
+            # RLlib would send it through the object store to this same process.
+            self.env_runner_group.local_env_runner.module.set_state(self._actor_state())
+        else:
+            self.env_runner_group.sync_weights(
+                from_worker_or_learner_group=self.learner_group, inference_only=True
+            )
 
     def _check_shares(self, num_episodes: int) -> None:
         """Refuses too few episodes: a learner that did so by itself would leave others waiting.

@@ -9,12 +9,13 @@ there.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import Tensor
+from torch.func import functional_call
 
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
@@ -38,14 +39,14 @@ class InnerStart:
 
     Args:
         params: theta_0.
-        state: the policy optimiser's memory.
+        state: the policy optimiser's memory; None before its first step.
         learning_rate: the policy's, as scheduled then.
         entropy_coefficient: as scheduled then.
         rollouts: one per inner step.
     """
 
     params: Params
-    state: UpdateState
+    state: UpdateState | None
     learning_rate: float
     entropy_coefficient: float
     rollouts: list[Rollout]
@@ -61,7 +62,8 @@ class CreditUpdate:
     def __init__(self, learner: IntrinsicAttentionLearner) -> None:
         self.learner = learner
         self.pending: InnerStart | None = None
-        self.steps: list[dict[str, Tensor]] = []
+        self.losses: list[Tensor] = []
+        self.norms: list[Tensor] = []
 
     @property
     def assigner(self) -> MetaLearnedReward | None:
@@ -71,32 +73,57 @@ class CreditUpdate:
 
     def begin(self, rollout: Rollout) -> None:
         """At an iteration's start: with `next`, these are the episodes that were waited for."""
-        self.steps = []
+        self.losses, self.norms = [], []
         if self.assigner is not None and self.pending is not None:
-            self._step(self.pending, rollout)
+            gradient = self._gradient(self.pending, rollout)
+            self.note(self.learner.parts.step(gradient, self.learner.config.grad_clip))
             self.pending = None
 
-    def before_step(self, minibatches: list[Rollout], position: int) -> None:
-        """Before the policy learns from minibatches[position]: every k-th time, an outer update."""
+    def reads_policy_gradient(self, position: int) -> bool:
+        """Whether the policy's gradient on this minibatch is the first inner gradient too."""
         if self.assigner is None:
-            return
+            return False
         settings = self.assigner.meta_learning
+        return settings.outer_data == "same" and position % settings.inner_steps == 0
+
+    def gradient(
+        self, minibatches: list[Rollout], position: int, policy_gradient: Sequence[Tensor] | None
+    ) -> dict[str, list[Tensor]]:
+        """The meta-gradient that is due at minibatches[position]: every k-th time there is one.
+
+        Args:
+            minibatches: of this iteration.
+            position: which of them the policy learns from now.
+            policy_gradient: of the policy's loss on it, with its graph, if `reads_policy_gradient`.
+        """
+        if self.assigner is None:
+            return {}
+        settings = self.assigner.meta_learning
+        inner = minibatches[position : position + settings.inner_steps]
         if settings.outer_data == "next":
             if position == max(len(minibatches) - settings.inner_steps, 0):
-                self.pending = self._start(minibatches[position:])
-        elif position % settings.inner_steps == 0:
-            inner = minibatches[position : position + settings.inner_steps]
-            if settings.outer_data == "same":
-                self._step(self._start(inner), inner[-1])
-            else:
-                halves = [self._halves(rollout) for rollout in inner]
-                self._step(self._start([half[0] for half in halves]), halves[-1][1])
+                start = self._start(minibatches[position:])
+                params = {name: p.detach().clone() for name, p in start.params.items()}
+                self.pending = replace(start, params=params)
+            return {}
+        if position % settings.inner_steps:
+            return {}
+        if settings.outer_data == "same":
+            return self._gradient(self._start(inner), inner[-1], policy_gradient)
+        halves = [self._halves(rollout) for rollout in inner]
+        return self._gradient(self._start([half[0] for half in halves]), halves[-1][1])
+
+    def note(self, norms: Mapping[str, Tensor]) -> None:
+        """Remembers the gradient norm of an outer update, if one was taken."""
+        if self.assigner is not None and "credit_assigner" in norms:
+            self.norms.append(norms["credit_assigner"])
 
     def metrics(self) -> dict[str, float]:
         """Means over this iteration's outer updates; empty if there were none."""
-        if not self.steps:
+        if not self.losses:
             return {}
-        return {k: float(torch.stack([s[k] for s in self.steps]).mean()) for k in self.steps[0]}
+        means = {"meta_gradient_norm": self.norms, "outer_loss": self.losses}
+        return {name: float(torch.stack(values).mean()) for name, values in means.items()}
 
     def _halves(self, rollout: Rollout) -> tuple[Rollout, Rollout]:
         count = rollout.episodes.num_episodes
@@ -107,57 +134,61 @@ class CreditUpdate:
             )
         order = torch.randperm(count, generator=self.learner._generator)
         inner, outer = order.to(rollout.episodes.rewards.device).tensor_split(2)
-        return rollout.select(inner), rollout.select(outer)
+        steps = rollout.episodes.mask.shape[1]
+        return rollout.select(inner, steps, reduce_sum), rollout.select(outer, steps, reduce_sum)
 
     def _start(self, rollouts: list[Rollout]) -> InnerStart:
-        actor = self.learner.networks.actor
-        params = {name: p.detach().clone() for name, p in actor.named_parameters()}
-        optimizer = self.learner.get_optimizer(DEFAULT_MODULE_ID, "actor")
-        how = (float(optimizer.param_groups[0]["lr"]), self.learner.entropy_coefficient, rollouts)
-        memory = optimizer.state
-        if not memory:
-            return InnerStart(params, UpdateState.empty(params), *how)
-        of = {name: memory[p] for name, p in actor.named_parameters()}
-        state = UpdateState(
-            {name: m["exp_avg"].clone() for name, m in of.items()},
-            {name: m["exp_avg_sq"].clone() for name, m in of.items()},
-            int(next(iter(of.values()))["step"]),
-        )
-        return InnerStart(params, state, *how)
+        """Where the policy stands now; its parameters are not copied."""
+        learner = self.learner
+        parts = learner.parts
+        params: Params = dict(learner.networks.actor.named_parameters())
+        memory = parts.optimizer.state.get(parts.vectors["actor"])
+        state = None
+        if memory:
+            moments = (memory["exp_avg"].clone(), memory["exp_avg_sq"].clone())
+            state = UpdateState(*moments, int(memory["step"]))
+        rate = parts.learning_rates["actor"]
+        return InnerStart(params, state, rate, learner.entropy_coefficient, rollouts)
 
-    def _step(self, start: InnerStart, outer: Rollout) -> None:
+    def _gradient(
+        self, start: InnerStart, outer: Rollout, first_gradient: Sequence[Tensor] | None = None
+    ) -> dict[str, list[Tensor]]:
         learner, assigner = self.learner, self.assigner
         assert assigner is not None
         settings = assigner.meta_learning
         inner_loop = InnerLoop(
             INNER_UPDATES[settings.inner_update],
             settings.inner_learning_rate or start.learning_rate,
-            learner.config.grad_clip,
+            # A step of fixed length is the same with clipping and without.
+            None if settings.inner_update == "normalised" else learner.config.grad_clip,
             reduce_sum,
         )
         inner_loss = learner.policy_loss(start.entropy_coefficient)
         # The outer objective is the extrinsic return alone: no entropy bonus.
         outer_loss = learner.policy_loss(0.0)
 
+        def outputs(params: Params, rollout: Rollout) -> Tensor:
+            actor = learner.networks.actor
+            return functional_call(actor, params, (rollout.episodes.acted_on,), tie_weights=False)
+
         def inner(rollout: Rollout) -> Loss:
             def loss(params: Params) -> Tensor:
-                advantages, _ = mixed_advantages(assigner, rollout, learner.mixed_horizon)
-                return inner_loss(params, rollout.episodes, advantages)
+                advantages = mixed_advantages(assigner, rollout, learner.mixed_horizon)
+                return inner_loss(outputs(params, rollout), rollout, advantages)
 
             return loss
 
         gradient, value = meta_gradient(
-            lambda params: outer_loss(params, outer.episodes, outer.extrinsic_advantages),
+            lambda params: outer_loss(outputs(params, outer), outer, outer.extrinsic_advantages),
             [inner(rollout) for rollout in start.rollouts],
             inner_loop,
             start.params,
-            list(assigner.parameters()),
+            learner.parts.parameters["credit_assigner"],
             start.state,
+            first_gradient,
         )
-        norms = learner.step_optimizers(["credit_assigner"], list(gradient))
-        self.steps.append(
-            {"meta_gradient_norm": norms["credit_assigner"], "outer_loss": reduce_sum(value)}
-        )
+        self.losses.append(reduce_sum(value))
+        return {"credit_assigner": gradient}
 
     def get_state(self) -> bytes:
         """The inner steps that wait for fresh episodes."""

@@ -15,18 +15,21 @@ import torch
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
-from ray.rllib.utils.metrics import ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_TRAINED_LIFETIME,
+)
 from torch import Tensor
 
 from metairn.episodes import EpisodeBatch
 from metairn.intrinsic_attention_ppo.credit_update import CreditUpdate
 from metairn.intrinsic_attention_ppo.measurement import credit_maps, measure
+from metairn.intrinsic_attention_ppo.parts import Parts
 from metairn.intrinsic_attention_ppo.random_streams import Stream, derive_seed
 from metairn.intrinsic_attention_ppo.rl_module import IntrinsicAttentionModule
 from metairn.intrinsic_attention_ppo.rllib_workarounds import (
     broadcast_parameters,
-    follow_schedules,
-    reduce_gradients,
     reduce_sum,
 )
 from metairn.intrinsic_attention_ppo.update import (
@@ -39,6 +42,14 @@ from metairn.intrinsic_attention_ppo.update import (
     value_head_loss,
 )
 from metairn.networks.value import ValueHead
+
+# What the loss of each part is called in metrics.
+LOSS_NAMES = {
+    "actor": "policy_loss",
+    "extrinsic_value": "value_loss_extrinsic",
+    "mixed_value": "value_loss_mixed",
+    "credit_assigner": "credit_loss",
+}
 
 
 class TrainingDiverged(RuntimeError):
@@ -79,22 +90,21 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         return self.networks.mixed_value if needed else self.networks.extrinsic_value
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """One Adam for each part, so that each has its learning rate, schedule and clipping."""
+        """One Adam over the parts, each with its own learning rate, schedule and clipping."""
         networks = self.module[module_id].unwrapped()
         rates = {"actor": config.lr, "extrinsic_value": config.critic_lr}
         if networks.credit_assigner.needs_mixed_critic:
             rates["mixed_value"] = config.critic_lr
         if networks.credit_assigner.learns_by != "nothing":
             rates["credit_assigner"] = networks.credit_assigner.credit_learning_rate
-        for name, rate in rates.items():
-            parameters = list(getattr(networks, name).parameters())
-            self.register_optimizer(
-                module_id=module_id,
-                optimizer_name=name,
-                optimizer=torch.optim.Adam(parameters),
-                params=parameters,
-                lr_or_lr_schedule=rate,
-            )
+        modules = {name: getattr(networks, name) for name in rates}
+        self.parts = Parts(modules, rates)
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=self.parts.optimizer,
+            params=list(self.parts.vectors.values()),
+            lr_or_lr_schedule=config.lr,
+        )
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """Nothing: gradients are summed explicitly (see rllib_workarounds)."""
@@ -121,7 +131,10 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         training_data.validate()
         training_data.solve_refs()
         self._weights_seq_no += 1
-        self.entropy_coefficient = follow_schedules(self, timesteps or {})
+        env_steps = (timesteps or {}).get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+        self.parts.follow_schedules(env_steps)
+        entropy = self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID]
+        self.entropy_coefficient = float(entropy.update(timestep=env_steps))
         self._round = round_index
         seed = derive_seed(self.config.seed or 0, Stream.MINIBATCHES, round_index)
         self._generator.manual_seed(seed)
@@ -142,16 +155,16 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
     def _learn(self, episodes: EpisodeBatch) -> dict[str, float]:
         networks = self.networks
         critics = (networks.extrinsic_value, self.mixed_critic)
-        rollout = make_rollout(episodes, *critics, self.extrinsic_horizon)
+        rollout = make_rollout(episodes, *critics, self.extrinsic_horizon, reduce_sum)
         self._credit_update.begin(rollout)
-        self._update_scales(rollout)
         minibatches = split_into_minibatches(
-            rollout, self.config.num_epochs, self.config.num_minibatches, self._generator
+            self._prepared(rollout),
+            self.config.num_epochs,
+            self.config.num_minibatches,
+            self._generator,
+            reduce_sum,
         )
-        losses: list[dict[str, Tensor]] = []
-        for position, minibatch in enumerate(minibatches):
-            self._credit_update.before_step(minibatches, position)
-            losses.append(self._policy_and_value_step(minibatch))
+        losses = [self._step(minibatches, position) for position in range(len(minibatches))]
         means = {k: torch.stack([step[k] for step in losses]).mean() for k in losses[0]}
         metrics = {k: float(reduce_sum(v)) for k, v in means.items()}
         metrics |= self._credit_update.metrics()
@@ -164,95 +177,69 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
                 )
         return metrics
 
-    def _update_scales(self, rollout: Rollout) -> None:
-        """Moves the running scales of rewards and returns; the rollout's values stay as they are.
+    @torch.no_grad()
+    def _prepared(self, rollout: Rollout) -> Rollout:
+        """Moves the running scales of rewards and returns, and fixes the credit if none is learned.
 
-        After `begin`: an inner step that waited is imagined with the scale that it was taken with.
+        The rollout's values stay as they are. After `begin`: an inner step that waited is imagined
+        with the scale that it was taken with.
         """
         networks, episodes = self.networks, rollout.episodes
-        networks.credit_assigner.update_scale(episodes, reduce_sum)
+        assigner = networks.credit_assigner
+        assigner.update_scale(episodes, reduce_sum)
         networks.extrinsic_value.update_scale(rollout.extrinsic_targets, episodes.mask, reduce_sum)
-        if networks.credit_assigner.needs_mixed_critic:
-            with torch.no_grad():
-                advantages, _ = mixed_advantages(
-                    networks.credit_assigner, rollout, self.mixed_horizon
-                )
+        advantages = mixed_advantages(assigner, rollout, self.mixed_horizon)
+        if assigner.needs_mixed_critic:
             targets = advantages + rollout.mixed_values
             networks.mixed_value.update_scale(targets, episodes.mask, reduce_sum)
+        if assigner.learns_by == "nothing":
+            return rollout.with_fixed_credit(advantages).without_ground_truth()
+        return rollout if assigner.needs_ground_truth else rollout.without_ground_truth()
 
     def policy_loss(self, entropy_coefficient: float) -> PolicyLoss:
-        """The loss of actor parameters.
+        """The loss of the policy's outputs.
 
         Args:
             entropy_coefficient: weight of the entropy bonus.
         """
-        actor = self.networks.actor
-        return PolicyLoss(actor, self.config.clip_param, entropy_coefficient, reduce_sum)
+        actions = self.networks.actor.actions
+        return PolicyLoss(actions, self.config.clip_param, entropy_coefficient, reduce_sum)
 
-    def _policy_and_value_step(self, rollout: Rollout) -> dict[str, Tensor]:
-        networks = self.networks
-        episodes = rollout.episodes
-        with torch.no_grad():
-            advantages, _ = mixed_advantages(networks.credit_assigner, rollout, self.mixed_horizon)
-        losses = {
-            "policy_loss": self.policy_loss(self.entropy_coefficient)(
-                dict(networks.actor.named_parameters()), episodes, advantages
-            ),
-            "value_loss_extrinsic": value_head_loss(
-                networks.extrinsic_value, episodes, rollout.extrinsic_targets, reduce_sum
-            ),
-        }
-        parts = {"actor": "policy_loss", "extrinsic_value": "value_loss_extrinsic"}
-        if networks.credit_assigner.needs_mixed_critic:
-            targets = advantages + rollout.mixed_values
-            losses["value_loss_mixed"] = value_head_loss(
-                networks.mixed_value, episodes, targets, reduce_sum
-            )
-            parts["mixed_value"] = "value_loss_mixed"
-        if networks.credit_assigner.learns_by == "own_loss":
-            losses["credit_loss"] = networks.credit_assigner.own_loss(episodes)
-            parts["credit_assigner"] = "credit_loss"
-        # The parts share no parameters, so one backward pass serves all losses.
-        gradients = torch.autograd.grad(
-            torch.stack(list(losses.values())).sum(),
-            [p for name in parts for p in getattr(networks, name).parameters()],
-            allow_unused=True,
-        )
-        self.step_optimizers(list(parts), list(gradients))
-        return {name: loss.detach() for name, loss in losses.items()}
+    def _step(self, minibatches: list[Rollout], position: int) -> dict[str, Tensor]:
+        """Learns from one minibatch: the policy, the value heads and the credit itself.
 
-    def step_optimizers(
-        self, parts: list[str], gradients: list[Tensor | None]
-    ) -> dict[str, Tensor]:
-        """Sums gradients over learners, clips each part's norm and steps its optimizer.
-
-        Args:
-            parts: names of the module's parts whose parameters the gradients belong to, in order.
-            gradients: one per parameter; None counts as zero.
-
-        Returns:
-            Each part's gradient norm before clipping.
+        All move at once: every gradient, the meta-gradient too, is of the networks as they stand
+        (as in LIRPG, algorithm 1), so that the policy's can serve the meta-gradient.
         """
-        parameters = [list(getattr(self.networks, name).parameters()) for name in parts]
-        flat = [p for group in parameters for p in group]
-        filled = [
-            torch.zeros_like(p) if g is None else g for p, g in zip(flat, gradients, strict=True)
-        ]
-        for parameter, gradient in zip(flat, reduce_gradients(filled), strict=True):
-            parameter.grad = gradient
-        norms = {}
-        limit = self.config.grad_clip or math.inf
-        for name, group in zip(parts, parameters, strict=True):
-            norms[name] = torch.nn.utils.clip_grad_norm_(group, limit)
-            self.get_optimizer(DEFAULT_MODULE_ID, name).step()
-        return norms
+        networks, rollout = self.networks, minibatches[position]
+        assigner, observations = networks.credit_assigner, rollout.episodes.acted_on
+        share = self._credit_update.reads_policy_gradient(position)
+        with torch.set_grad_enabled(share):
+            advantages = mixed_advantages(assigner, rollout, self.mixed_horizon)
+        policy_loss = self.policy_loss(self.entropy_coefficient)
+        losses = {"actor": policy_loss(networks.actor(observations), rollout, advantages)}
+        gradients = self.parts.gradients(losses, create_graph=True) if share else {}
+        gradients |= self._credit_update.gradient(minibatches, position, gradients.get("actor"))
+        rest = {} if share else dict(losses)
+        rest["extrinsic_value"] = value_head_loss(
+            networks.extrinsic_value, rollout, rollout.extrinsic_targets
+        )
+        if assigner.needs_mixed_critic:
+            targets = advantages.detach() + rollout.mixed_values
+            rest["mixed_value"] = value_head_loss(networks.mixed_value, rollout, targets)
+        if assigner.learns_by == "own_loss":
+            rest["credit_assigner"] = assigner.own_loss(rollout.episodes)
+        gradients |= self.parts.gradients(rest)
+        self._credit_update.note(self.parts.step(gradients, self.config.grad_clip))
+        return {LOSS_NAMES[part]: loss.detach() for part, loss in (losses | rest).items()}
 
     def credit_maps(self, episodes: EpisodeBatch) -> dict[str, np.ndarray]:
         """See measurement.credit_maps."""
         return credit_maps(self.networks, episodes, self.mixed_horizon)
 
     def _log(self, metrics: dict[str, float], num_steps: int) -> None:
-        self.metrics.log_dict(metrics, key=DEFAULT_MODULE_ID, window=1)
+        rates = {f"{name}_learning_rate": r for name, r in self.parts.learning_rates.items()}
+        self.metrics.log_dict(metrics | rates, key=DEFAULT_MODULE_ID, window=1)
         self.metrics.log_value(
             (ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME), num_steps, reduce="lifetime_sum"
         )

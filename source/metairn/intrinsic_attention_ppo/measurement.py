@@ -6,17 +6,18 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from metairn.credit_assignment.assigner import credit_matrix, credit_on_cause
+from metairn.credit_assignment.credit_matrix import credit_matrix, credit_on_cause
 from metairn.episodes import EpisodeBatch
 from metairn.intrinsic_attention_ppo.rl_module import IntrinsicAttentionModule
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
 from metairn.intrinsic_attention_ppo.update import Horizon
-from metairn.objectives.advantages import masked_mean
+from metairn.objectives.advantages import step_weights
 
-# Episodes whose credit is scored against the ground truth in each iteration.
+# Episodes whose credit is scored against the ground truth in each iteration: at most so many, and
+# of long ones, which cost T^2, fewer.
 SCORED_EPISODES = 8
+SCORED_NUMBERS = 2**19
 
 
 @torch.no_grad()
@@ -32,23 +33,23 @@ def measure(
     """
     actions = networks.actor.actions
     inputs = networks.actor(episodes.acted_on)
-
-    def mean(values: Tensor) -> float:
-        return float(reduce_sum(masked_mean(values, episodes.mask, reduce_sum)))
-
+    weights = step_weights(episodes.mask, reduce_sum)
     intrinsic = networks.credit_assigner(episodes).rewards - episodes.rewards
-    intrinsic_mean = mean(intrinsic)
-    metrics = {
-        "entropy": mean(actions.entropy(inputs)),
-        "kl": mean(actions.kl(episodes.behaviour_inputs, inputs)),
-        "intrinsic_reward_mean": intrinsic_mean,
-        "intrinsic_reward_std": math.sqrt(mean((intrinsic - intrinsic_mean).square())),
+    figures = {
+        "entropy": actions.entropy(inputs),
+        "kl": actions.kl(episodes.behaviour_inputs, inputs),
+        "intrinsic_reward_mean": intrinsic,
+        "intrinsic_reward_std": intrinsic.square(),
     }
-    count = min(SCORED_EPISODES, episodes.num_episodes)
+    sums = [(torch.where(episodes.mask, v, 0.0) * weights).sum() for v in figures.values()]
+    metrics = dict(zip(figures, reduce_sum(torch.stack(sums)).tolist(), strict=True))
+    variance = metrics["intrinsic_reward_std"] - metrics["intrinsic_reward_mean"] ** 2
+    metrics["intrinsic_reward_std"] = math.sqrt(max(variance, 0.0))
+    affordable = max(1, SCORED_NUMBERS // episodes.rewards.shape[1] ** 2)
+    count = min(SCORED_EPISODES, affordable, episodes.num_episodes)
     scored = episodes.select(torch.arange(count, device=episodes.rewards.device))
     if scored.ground_truth is not None:
-        matrix = credit_matrix(networks.credit_assigner, scored, horizon.decay)
-        score = credit_on_cause(matrix, scored.ground_truth, scored.mask)
+        score = credit_on_cause(networks.credit_assigner, scored, horizon.decay)
         metrics["credit_on_cause"] = float(reduce_sum(score / reduce_sum(torch.ones_like(score))))
     return metrics
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
-from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
 
@@ -64,35 +62,8 @@ def reduce_sum(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def reduce_gradients(gradients: list[Tensor]) -> list[Tensor]:
-    """Gradients summed over all learners, in one message."""
-    if not is_distributed():
-        return gradients
-    flat = torch.cat([g.reshape(-1) for g in gradients])
-    torch.distributed.all_reduce(flat)
-    parts = flat.split([g.numel() for g in gradients])
-    return [part.view_as(g) for part, g in zip(parts, gradients, strict=True)]
-
-
-@torch.no_grad()
 def broadcast_parameters(module: torch.nn.Module) -> None:
     """Gives every learner the first learner's parameters and buffers."""
     if is_distributed():
         for tensor in [*module.parameters(), *module.buffers()]:
             torch.distributed.broadcast(tensor, src=0)
-
-
-def follow_schedules(learner: Any, timesteps: dict[str, Any]) -> float:
-    """Sets the learning rates to what they are at this env step; returns the entropy coefficient.
-
-    RLlib does so after each update and keeps the result, which a checkpoint then lacks.
-
-    Args:
-        learner: a PPOTorchLearner.
-        timesteps: env steps so far.
-    """
-    env_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
-    for optimizer, schedule in learner._optimizer_lr_schedules.items():
-        learner._set_optimizer_lr(optimizer, lr=schedule.update(timestep=env_steps))
-    entropy = learner.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID]
-    return float(entropy.update(timestep=env_steps))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from metairn.networks.mlp import linear
+
+# Attention weights that are held at once: 64 MB of float32.
+MAX_WEIGHTS = 2**24
 
 
 class SelfAttention(nn.Module):
@@ -33,26 +38,61 @@ class SelfAttention(nn.Module):
         self, steps: Float[Tensor, "B T d"], mask: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B T T"]:
         """How much step t (row) attends to step j (column); rows sum to one, padding gets zero."""
-        logits = self.query(steps) @ self.key(steps).transpose(-1, -2)
-        logits = logits / math.sqrt(steps.shape[-1])
-        return logits.masked_fill(~mask[:, None, :], -math.inf).softmax(dim=-1)
+        return _weights(self.query(steps), self.key(steps), mask)
 
     def forward(
         self, steps: Float[Tensor, "B T d"], mask: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B T d"]:
-        """Each step's weighted mean of all steps' values."""
-        return self.weights(steps, mask) @ self.value(steps)
+        """Each step's weighted mean of all steps' values.
+
+        Weights are T^2 numbers per episode. Many long episodes are looked at in parts, whose
+        weights are computed anew in the backward pass instead of being kept.
+        """
+        inputs = (self.query(steps), self.key(steps), self.value(steps), mask)
+        num_episodes, num_steps, _ = steps.shape
+        part = max(1, MAX_WEIGHTS // num_steps**2)
+        if num_episodes <= part:
+            return _attend(*inputs)
+        parts = zip(*(tensor.split(part) for tensor in inputs), strict=True)
+        return torch.cat(
+            [checkpoint(_attend, *p, use_reentrant=False, preserve_rng_state=False) for p in parts]
+        )
 
 
-def sinusoidal_positions(steps: Int[Tensor, "T"], width: int) -> Float[Tensor, "T d"]:
+def _weights(
+    query: Float[Tensor, "B T d"], key: Float[Tensor, "B T d"], mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T T"]:
+    # Scale, mask and product in one operation: each alone would go through all T^2 numbers again.
+    padding = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -math.inf)
+    logits = torch.baddbmm(
+        padding[:, None, :], query, key.transpose(-1, -2), alpha=1 / math.sqrt(query.shape[-1])
+    )
+    return logits.softmax(dim=-1)
+
+
+def _attend(
+    query: Float[Tensor, "B T d"],
+    key: Float[Tensor, "B T d"],
+    value: Float[Tensor, "B T d"],
+    mask: Bool[Tensor, "B T"],
+) -> Float[Tensor, "B T d"]:
+    return _weights(query, key, mask) @ value
+
+
+@lru_cache(maxsize=64)
+def sinusoidal_positions(
+    num_steps: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "T d"]:
     """sin and cos of t / 10000^(2i/d), a code for the step index that needs no training.
 
     Args:
-        steps: step indices t.
+        num_steps: T.
         width: d, even.
+        dtype: of the result.
+        device: of the result.
 
     Source: Vaswani et al. 2017, section 3.5.
     """
-    rates = torch.exp(torch.arange(0, width, 2, device=steps.device) * (-math.log(10000.0) / width))
-    angles = steps[:, None] * rates[None, :]
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+    angles = torch.arange(num_steps)[:, None] * rates[None, :]
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).to(device, dtype)

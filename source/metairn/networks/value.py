@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from metairn.networks.mlp import linear, mlp
+from metairn.networks.mlp import MLP
 
 
 class ValueHead(nn.Module):
@@ -33,9 +33,8 @@ class ValueHead(nn.Module):
         self, observation_size: int, hidden_sizes: Sequence[int], rate: float = 0.1
     ) -> None:
         super().__init__()
-        self.torso = mlp(observation_size, hidden_sizes[:-1], hidden_sizes[-1], last_gain=2**0.5)
         # V starts at zero: any other number would be a guess about the size of the rewards.
-        self.last = linear(hidden_sizes[-1], 1, gain=0.0)
+        self.network = MLP(observation_size, hidden_sizes, 1, last_gain=0.0)
         self.rate = rate
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
@@ -44,7 +43,7 @@ class ValueHead(nn.Module):
 
     def normalised(self, observations: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
         """f(o), in standard deviations of the return."""
-        return self.last(torch.tanh(self.torso(observations))).squeeze(-1)
+        return self.network(observations).squeeze(-1)
 
     def forward(self, observations: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
         """V(o), in units of reward."""
@@ -81,7 +80,8 @@ class ValueHead(nn.Module):
         size = torch.where(mean != 0, mean.abs(), 1.0)
         std = variance.sqrt()
         std = torch.where(std > 1e-4 * mean.abs(), std, size)
-        self.last.weight.mul_(self.std / std)
-        self.last.bias.copy_((self.std * self.last.bias + self.mean - mean) / std)
+        last: nn.Linear = self.network.layers[-1]  # type: ignore[assignment]
+        last.weight.mul_(self.std / std)
+        last.bias.copy_((self.std * last.bias + self.mean - mean) / std)
         self.mean.copy_(mean)
         self.std.copy_(std)

@@ -68,9 +68,7 @@ def weighted_advantages(
 
     Source: Zheng et al. 2022 (pairwise weights), equation 3; the loop below says the same.
     """
-    return torch.einsum(
-        "...tj,bj->bt" if weights.dim() == 2 else "btj,bj->bt", weights.triu(), errors
-    )
+    return (weights.triu() @ errors[..., None]).squeeze(-1)
 
 
 def weighted_advantages_loop(
@@ -94,40 +92,44 @@ def gae(errors: Float[Tensor, "B T"], discount: float, gae_lambda: float) -> Flo
     Source: Schulman et al. 2016, equation 16.
     """
     decay = discount * gae_lambda
-    return weighted_advantages(
-        errors, decay_weights(errors.shape[1], decay, errors.dtype, errors.device)
-    )
+    return errors @ decay_weights(errors.shape[1], decay, errors.dtype, errors.device).T
+
+
+def step_weights(
+    mask: Bool[Tensor, "B T"], reduce_sum: ReduceSum = identity, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "B T"]:
+    """1 / (steps of all learners) where a step exists and 0 elsewhere.
+
+    A sum with these weights, summed over learners, is the mean over all their steps, whatever each
+    one's share: gradients of it add up to the gradient of one learner with all episodes.
+    """
+    exists = mask.to(dtype)
+    return exists / reduce_sum(exists.sum())
 
 
 def masked_mean(
     values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], reduce_sum: ReduceSum = identity
 ) -> Float[Tensor, ""]:
-    """Sum over this learner's existing steps, divided by the steps of all learners.
-
-    Summed over learners this is the mean over all their steps, whatever each one's share, so that
-    gradients of it add up to the gradient that one learner with all episodes would have.
-    """
-    count = reduce_sum(mask.sum().to(values.dtype))
-    return torch.where(mask, values, 0.0).sum() / count
+    """This learner's share of the mean over the existing steps of all learners."""
+    weights = step_weights(mask, reduce_sum, values.dtype)
+    return (torch.where(mask, values, 0.0) * weights).sum()
 
 
 def normalise(
-    values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], reduce_sum: ReduceSum = identity
+    values: Float[Tensor, "B T"], weights: Float[Tensor, "B T"], reduce_sum: ReduceSum = identity
 ) -> Float[Tensor, "B T"]:
-    """(x - mean) / std over the existing steps of all learners; padded steps become zero.
+    """(x - mean) / std over the existing steps of all learners; padded steps may get anything.
 
     Differentiable: a meta-gradient through it sees signal over noise, not signal alone.
 
     Args:
         values: x.
-        mask: which steps exist.
+        weights: see step_weights.
         reduce_sum: differentiable sum over learners.
     """
-    mean = reduce_sum(masked_mean(values, mask, reduce_sum))
-    centred = torch.where(mask, values - mean, 0.0)
-    # Once more, or the mean's rounding error would pass for a difference where all x are equal.
-    rest = reduce_sum(masked_mean(centred, mask, reduce_sum))
-    centred = torch.where(mask, centred - rest, 0.0)
-    variance = reduce_sum(masked_mean(centred.square(), mask, reduce_sum))
+    deviations = values - reduce_sum((values * weights).sum())
+    # Twice, or the mean's rounding error would pass for a difference where all x are equal.
+    deviations = deviations - reduce_sum((deviations * weights).sum())
+    variance = reduce_sum((deviations.square() * weights).sum())
     # The floor only guards x that are all equal, where the square root has no derivative.
-    return centred / (variance + 1e-12).sqrt()
+    return deviations / (variance + 1e-12).sqrt()

@@ -6,13 +6,15 @@
 The inner loss L_inner uses the learned credit eta; the outer loss L_outer counts extrinsic rewards
 only and sees eta through theta_k alone. Both are functions of the policy's parameters
 (torch.func.functional_call), so a module is never changed to ask what would happen if it were.
+Between losses theta is one vector of all P parameters: an update is then a handful of operations,
+however many tensors a policy has.
 Source: Zheng et al. 2018 (LIRPG), equations 5-8, where U is one step of gradient ascent; Xu et al.
 2018 (meta-gradients), equations 2-5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -26,55 +28,78 @@ Params = dict[str, Tensor]
 Loss = Callable[[Params], Float[Tensor, ""]]
 
 
+def flatten(tensors: Iterable[Tensor]) -> Float[Tensor, "P"]:
+    """All numbers of some tensors in one vector."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def unflatten(vector: Float[Tensor, "P"], like: Params) -> Params:
+    """The vector's parts, named and shaped like the given parameters."""
+    parts = vector.split([p.numel() for p in like.values()])
+    return {n: part.view_as(p) for (n, p), part in zip(like.items(), parts, strict=True)}
+
+
 @dataclass(frozen=True)
 class UpdateState:
     """What an optimiser remembers between steps; constants for the meta-gradient.
 
     Args:
-        first_moment: running mean of gradients, per parameter (Adam).
-        second_moment: running mean of squared gradients, per parameter (Adam).
+        first_moment: running mean of gradients (Adam).
+        second_moment: running mean of squared gradients (Adam).
         num_updates: updates made so far (Adam's bias correction).
     """
 
-    first_moment: Mapping[str, Tensor]
-    second_moment: Mapping[str, Tensor]
+    first_moment: Float[Tensor, "P"]
+    second_moment: Float[Tensor, "P"]
     num_updates: int = 0
 
     @classmethod
     def empty(cls, params: Params) -> UpdateState:
         """The state before the first update."""
-        zeros = {name: torch.zeros_like(p) for name, p in params.items()}
-        return cls(zeros, dict(zeros))
+        zeros = torch.zeros_like(flatten(p.detach() for p in params.values()))
+        return cls(zeros, zeros)
 
 
 @runtime_checkable
 class InnerUpdate(Protocol):
-    """U: the policy's parameters after one update along a gradient, differentiable in it."""
+    """U: theta after one update along a gradient, differentiable in the gradient."""
 
     def __call__(
-        self, params: Params, gradient: Params, state: UpdateState, learning_rate: float
-    ) -> tuple[Params, UpdateState]: ...
+        self,
+        theta: Float[Tensor, "P"],
+        gradient: Float[Tensor, "P"],
+        state: UpdateState,
+        learning_rate: float,
+    ) -> tuple[Float[Tensor, "P"], UpdateState]: ...
 
 
 def sgd(
-    params: Params, gradient: Params, state: UpdateState, learning_rate: float
-) -> tuple[Params, UpdateState]:
+    theta: Float[Tensor, "P"],
+    gradient: Float[Tensor, "P"],
+    state: UpdateState,
+    learning_rate: float,
+) -> tuple[Float[Tensor, "P"], UpdateState]:
     """theta' = theta - alpha g. Source: LIRPG, equation 4."""
-    return {n: p - learning_rate * gradient[n] for n, p in params.items()}, state
+    return theta - learning_rate * gradient, state
 
 
 def normalised(
-    params: Params, gradient: Params, state: UpdateState, learning_rate: float
-) -> tuple[Params, UpdateState]:
+    theta: Float[Tensor, "P"],
+    gradient: Float[Tensor, "P"],
+    state: UpdateState,
+    learning_rate: float,
+) -> tuple[Float[Tensor, "P"], UpdateState]:
     """theta' = theta - alpha g / |g|: a step of fixed length, so only g's direction can pay off."""
     # The floor keeps a zero gradient from dividing by zero; it never shortens a real step.
-    norm = global_norm(gradient).clamp(min=1e-12)
-    return {n: p - learning_rate * gradient[n] / norm for n, p in params.items()}, state
+    return theta - learning_rate / norm(gradient).clamp(min=1e-12) * gradient, state
 
 
 def adam(
-    params: Params, gradient: Params, state: UpdateState, learning_rate: float
-) -> tuple[Params, UpdateState]:
+    theta: Float[Tensor, "P"],
+    gradient: Float[Tensor, "P"],
+    state: UpdateState,
+    learning_rate: float,
+) -> tuple[Float[Tensor, "P"], UpdateState]:
     """theta' = theta - alpha m / (sqrt(v) + 1e-8), bias-corrected, with v a constant.
 
     g^2 is not differentiated: at the start v is g^2 itself and the step is its sign, whose gradient
@@ -82,33 +107,26 @@ def adam(
     """
     beta_1, beta_2, epsilon = 0.9, 0.999, 1e-8
     step = state.num_updates + 1
-    first = {n: beta_1 * state.first_moment[n] + (1 - beta_1) * g for n, g in gradient.items()}
-    second = {
-        n: beta_2 * state.second_moment[n] + (1 - beta_2) * g.detach().square()
-        for n, g in gradient.items()
-    }
-    moved = {}
-    for name, param in params.items():
-        scale = (second[name] / (1 - beta_2**step)).sqrt() + epsilon
-        moved[name] = param - learning_rate * first[name] / (1 - beta_1**step) / scale
+    first = beta_1 * state.first_moment + (1 - beta_1) * gradient
+    second = beta_2 * state.second_moment + (1 - beta_2) * gradient.detach().square()
+    scale = (second / (1 - beta_2**step)).sqrt() + epsilon
+    moved = theta - learning_rate / (1 - beta_1**step) * (first / scale)
     return moved, UpdateState(first, second, step)
 
 
 INNER_UPDATES: dict[str, InnerUpdate] = {"sgd": sgd, "adam": adam, "normalised": normalised}
 
 
-def global_norm(gradient: Params) -> Float[Tensor, ""]:
-    """|g| over all parameters; its gradient at g = 0 is zero, not undefined."""
-    square = torch.stack([g.square().sum() for g in gradient.values()]).sum()
-    return torch.where(square > 0, square, 1.0).sqrt() * (square > 0)
+def norm(gradient: Float[Tensor, "P"]) -> Float[Tensor, ""]:
+    """|g|; its derivative at g = 0 is zero, not undefined."""
+    return torch.linalg.vector_norm(gradient)
 
 
-def clip_by_global_norm(gradient: Params, max_norm: float | None) -> Params:
+def clip_by_norm(gradient: Float[Tensor, "P"], max_norm: float | None) -> Float[Tensor, "P"]:
     """g min(1, max_norm / |g|), differentiated through; None leaves g as it is."""
     if max_norm is None:
         return gradient
-    factor = (max_norm / global_norm(gradient).clamp(min=1e-12)).clamp(max=1.0)
-    return {name: g * factor for name, g in gradient.items()}
+    return gradient * (max_norm / norm(gradient).clamp(min=1e-12)).clamp(max=1.0)
 
 
 @dataclass(frozen=True)
@@ -127,27 +145,44 @@ class InnerLoop:
     max_gradient_norm: float | None = None
     reduce_sum: ReduceSum = identity
 
-    def unroll(self, params: Params, losses: Sequence[Loss], state: UpdateState) -> Params:
+    def unroll(
+        self,
+        params: Params,
+        losses: Sequence[Loss],
+        state: UpdateState,
+        first_gradient: Sequence[Tensor] | None = None,
+    ) -> Params:
         """theta_k, as a differentiable function of whatever the losses depend on.
 
         Args:
-            params: theta_0; constants, detached from the module that holds them.
+            params: theta_0; constants, whatever module holds them.
             losses: L_inner of each step, functions of theta.
             state: the optimiser's memory at theta_0.
+            first_gradient: of losses[0] at theta_0, with its graph, where it is known already.
         """
+        theta = flatten(p.detach() for p in params.values())
         current = {name: p.detach().requires_grad_() for name, p in params.items()}
+        gradient = None if first_gradient is None else flatten(first_gradient)
         for loss in losses:
-            names = list(current)
-            raw = torch.autograd.grad(
-                loss(current), [current[n] for n in names], create_graph=True, allow_unused=True
-            )
-            gradient = {
-                n: self.reduce_sum(torch.zeros_like(current[n]) if g is None else g)
-                for n, g in zip(names, raw, strict=True)
-            }
-            gradient = clip_by_global_norm(gradient, self.max_gradient_norm)
-            current, state = self.update(current, gradient, state, self.learning_rate)
+            if gradient is None:
+                gradient = flatten(gradient_of(loss, current, create_graph=True))
+            gradient = clip_by_norm(self.reduce_sum(gradient), self.max_gradient_norm)
+            theta, state = self.update(theta, gradient, state, self.learning_rate)
+            current, gradient = unflatten(theta, params), None
         return current
+
+
+def gradient_of(loss: Loss, params: Params, create_graph: bool = False) -> list[Tensor]:
+    """d loss / d params, a tensor per parameter; zero where the loss does not depend on one.
+
+    Args:
+        loss: function of the parameters.
+        params: where.
+        create_graph: whether the gradient can be differentiated again.
+    """
+    wanted = list(params.values())
+    raw = torch.autograd.grad(loss(params), wanted, create_graph=create_graph, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(wanted, raw, strict=True)]
 
 
 def meta_gradient(
@@ -157,6 +192,7 @@ def meta_gradient(
     policy_params: Params,
     credit_params: Sequence[Tensor],
     state: UpdateState | None = None,
+    first_gradient: Sequence[Tensor] | None = None,
 ) -> tuple[list[Tensor], Float[Tensor, ""]]:
     """d L_outer(theta_k(eta)) / d eta.
 
@@ -168,6 +204,7 @@ def meta_gradient(
         policy_params: theta_0.
         credit_params: eta.
         state: the policy optimiser's memory; empty if None.
+        first_gradient: see InnerLoop.unroll; its graph is left intact.
 
     Returns:
         The gradient, a tensor per credit parameter, and the outer loss.
@@ -175,9 +212,8 @@ def meta_gradient(
     Raises:
         RuntimeError: if the inner losses do not depend on any credit parameter.
     """
-    after = inner_loop.unroll(
-        policy_params, inner_losses, state or UpdateState.empty(policy_params)
-    )
+    state = state or UpdateState.empty(policy_params)
+    after = inner_loop.unroll(policy_params, inner_losses, state, first_gradient)
     loss = outer_loss(after)
     gradient = torch.autograd.grad(loss, list(credit_params), allow_unused=True)
     if all(g is None for g in gradient):
