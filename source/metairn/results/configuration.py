@@ -1,0 +1,34 @@
+"""A resolved configuration as flat keys, and the hash by which runs are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+
+def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every key that can change a result, by its dotted name.
+
+    How a method is drawn (`display`) cannot.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "display":
+            continue
+        name = f"{prefix}{key}"
+        flat |= flat_settings(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """A hash that changes with any of the flat settings, but not with their order."""
+    text = json.dumps(flat_settings(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def changes(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Flat settings in which two configurations differ: name, value in one, value in the other."""
+    one, other = flat_settings(one), flat_settings(other)
+    pairs = ((key, one.get(key), other.get(key)) for key in sorted(one.keys() | other.keys()))
+    return [(key, first, second) for key, first, second in pairs if first != second]
