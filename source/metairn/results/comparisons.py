@@ -6,8 +6,6 @@ Both look at all tasks at once, so they take the seeds that a method has finishe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from rliable.library import create_performance_profile
@@ -15,26 +13,31 @@ from rliable.library import create_performance_profile
 from metairn.results.load import REFERENCE, Study, StudyError
 from metairn.results.statistics import (
     BOOTSTRAP_SAMPLES,
-    seeded,
+    MARK,
     env_steps_to_90pct,
     interquartile_mean,
     interval,
+    seeded,
 )
 
 ALL_TASKS = "all"
 MEASURES = {"final": "final score", "speed": "env steps to 90%"}
-THRESHOLDS = np.linspace(0.0, 1.0, 101)
+
+
+def measures(study: Study) -> list[str]:
+    """What methods are compared by; how soon they get to 90% only where the optimum is known."""
+    return list(MEASURES) if study.score == "optimality" else ["final"]
 
 
 def complete_seeds(study: Study, method: str) -> list[int]:
     """Seeds that the method has finished on every task."""
-    seeds = [{run.keys["seed"] for run in study.cell(task, method)} for task in study.tasks]
+    seeds = [{run.seed for run in study.cell(task, method)} for task in study.tasks]
     return sorted(set.intersection(*seeds))
 
 
 def incomplete_seeds(study: Study) -> dict[str, list[int]]:
     """Per method, seeds that it has finished on some tasks only."""
-    seen = {m: {r.keys["seed"] for t in study.tasks for r in study.cell(t, m)} for m in study.display}
+    seen = {m: {r.seed for t in study.tasks for r in study.cell(t, m)} for m in study.display}
     missing = {m: sorted(seen[m] - set(complete_seeds(study, m))) for m in study.display}
     return {method: seeds for method, seeds in missing.items() if seeds}
 
@@ -64,7 +67,7 @@ def score_matrix(study: Study, method: str, measure: str) -> np.ndarray:
             values = np.array([run.summary[study.score] for run in cell], dtype=float)
         else:
             values = -env_steps_to_90pct(study, task, method)
-        columns.append([v for v, run in zip(values, cell, strict=True) if run.keys["seed"] in seeds])
+        columns.append([v for v, run in zip(values, cell, strict=True) if run.seed in seeds])
     return np.array(columns).T
 
 
@@ -109,9 +112,8 @@ def improvement(study: Study) -> pd.DataFrame:
         by_task = probability_of_improvement(better, than)
         return np.append(by_task, by_task.mean())
 
-    measures = MEASURES if study.score == "optimality" else ["final"]
     rows = []
-    for measure in measures:
+    for measure in measures(study):
         reference = score_matrix(study, REFERENCE, measure)
         for method in study.display:
             if method == REFERENCE:
@@ -126,25 +128,39 @@ def improvement(study: Study) -> pd.DataFrame:
 
 
 def performance_profiles(study: Study, seed: int = 0) -> pd.DataFrame:
-    """Share of all tasks' runs whose final optimality is above each threshold.
+    """Share of all tasks' runs that end above a score, and that reach 90% within some env steps.
 
     Returns:
-        Columns method, threshold, share, low, high (the 95% bootstrap interval).
+        Columns measure (a key of MEASURES), method, threshold, share, low, high (the 95% bootstrap
+        interval).
     """
-
-    def shares(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-        # rliable's own function loops over the thresholds; this one sorts once.
-        ordered = np.sort(scores, axis=None)
-        return 1 - np.searchsorted(ordered, thresholds, side="right") / ordered.size
-
-    scores = {method: score_matrix(study, method, "final") for method in study.display}
-    with seeded(seed):
-        profiles, intervals = create_performance_profile(
-            scores, THRESHOLDS, custom_profile_func=shares, reps=BOOTSTRAP_SAMPLES
-        )
     parts = []
-    for method, share in profiles.items():
-        low, high = intervals[method]
-        part = {"threshold": THRESHOLDS, "share": share, "low": low, "high": high}
-        parts.append(pd.DataFrame({"method": method} | part))
+    for measure in measures(study):
+        scores = {method: score_matrix(study, method, measure) for method in study.display}
+        thresholds = _thresholds(study, scores, measure)
+        # "Within x env steps" is "above -x" with x itself counted in.
+        above = thresholds if measure == "final" else -thresholds - 0.5
+        with seeded(seed):
+            profiles, intervals = create_performance_profile(
+                scores, above, custom_profile_func=_shares_above, reps=BOOTSTRAP_SAMPLES
+            )
+        for method, share in profiles.items():
+            low, high = intervals[method]
+            part = {"threshold": thresholds, "share": share, "low": low, "high": high}
+            parts.append(pd.DataFrame({"measure": measure, "method": method} | part))
     return pd.concat(parts, ignore_index=True)
+
+
+def _thresholds(study: Study, scores: dict[str, np.ndarray], measure: str) -> np.ndarray:
+    if measure == "speed":
+        return np.unique(study.metrics[MARK].dropna())
+    if study.score == "optimality":
+        return np.linspace(0.0, 1.0, 101)
+    every = np.concatenate([array.ravel() for array in scores.values()])
+    return np.linspace(every.min(), every.max(), 101)
+
+
+def _shares_above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    # rliable's own function loops over the thresholds; this one sorts once.
+    ordered = np.sort(scores, axis=None)
+    return 1 - np.searchsorted(ordered, thresholds, side="right") / ordered.size

@@ -1,8 +1,8 @@
-"""Which runs may stand beside each other in one study: what makes a comparison unfair is refused."""
+"""Which runs may stand beside each other in one study; unfair comparisons are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from metairn.results.configuration import changes, flat_settings
@@ -49,16 +49,19 @@ def _check_methods(study: Study) -> None:
             )
 
 
-def _check_same(study: Study, runs: Iterable[Run], content: Any) -> None:
+def _check_same(
+    study: Study, runs: Iterable[Run], content: Callable[[Run], dict[str, Any]]
+) -> None:
     first, *others = runs
     for run in others:
         changed = changes(content(first), content(run))
         if changed:
             key, one, other = changed[0]
+            more = " (and more)" if len(changed) > 1 else ""
             raise StudyError(
                 f"study={study.name} mixes runs that cannot be compared: {key}={one} in "
-                f"{first.folder}, {other} in {run.folder}{' (and more)' if len(changed) > 1 else ''}"
-                "; give each its own study."
+                f"{first.folder}, {other} in {run.folder}{more}; "
+                "give each its own study."
             )
 
 

@@ -58,6 +58,11 @@ class Run:
     provenance: dict[str, Any]
     schema: pa.Schema
 
+    @property
+    def seed(self) -> int:
+        """The last of its keys."""
+        return int(self.keys["seed"])
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -108,7 +113,7 @@ class Study:
         """The runs of one method on one task, by seed."""
         keys = self.tasks[task] | {"method": method}
         runs = [run for run in self.runs if keys.items() <= run.keys.items()]
-        return sorted(runs, key=lambda run: run.keys["seed"])
+        return sorted(runs, key=lambda run: run.seed)
 
     @property
     def _environments(self) -> int:
@@ -170,7 +175,9 @@ def _read_run(folder: Path, keys: dict[str, Key]) -> Run:
     """
     if not (folder / "DONE").exists():
         failure = folder / "failure.txt"
-        raise ValueError(f"failed, {failure.read_text().strip()}" if failure.exists() else "not ended")
+        raise ValueError(
+            f"failed, {failure.read_text().strip()}" if failure.exists() else "not ended"
+        )
     contents: list[Any] = []
     for name, read in (
         ("metrics.jsonl", read_rows),

@@ -13,7 +13,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: naming the line that is no JSON or is not of the next iteration.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line)

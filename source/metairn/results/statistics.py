@@ -98,7 +98,9 @@ def learning_curves(study: Study) -> pd.DataFrame:
     for (task, method), rows in study.metrics.groupby(["task", "method"], sort=False):
         tables = {name: scores_by_mark(rows, name) for name in _at_every_mark(study)}
         if "credit_on_cause" in rows and rows["credit_on_cause"].notna().any():
-            tables["credit_on_cause"] = scores_by_mark(rows[rows["env_steps"] > 0], "credit_on_cause")
+            tables["credit_on_cause"] = scores_by_mark(
+                rows[rows["env_steps"] > 0], "credit_on_cause"
+            )
         scores = np.concatenate([table.to_numpy() for table in tables.values()], axis=1)
         iqm, low, high = interval(scores[:, None, :], interquartile_mean)
         marks = [(name, mark) for name, table in tables.items() for mark in table.columns]
