@@ -75,6 +75,7 @@ def lose_line(folder):
         (lambda f: (f / "metrics.parquet").write_bytes(b"PAR1"), "damaged, metrics.parquet: "),
         (lambda f: (f / "metrics.parquet").unlink(), "damaged, metrics.parquet is missing"),
         (lambda f: (f / "summary.json").write_text("{"), "damaged, summary.json: "),
+        (lambda f: (f / "provenance.json").write_text("[]"), "damaged, provenance.json: it holds"),
         (lambda f: (f / "config.yaml").write_text("a: [b"), "damaged, config.yaml: "),
         (lambda f: (f / "DONE").unlink(), "not ended"),
     ],

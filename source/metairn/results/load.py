@@ -182,9 +182,9 @@ def _read_run(folder: Path, keys: dict[str, Key]) -> Run:
     for name, read in (
         ("metrics.jsonl", read_rows),
         ("metrics.parquet", pq.read_metadata),
-        ("config.yaml", lambda path: yaml.safe_load(path.read_text())),
-        ("summary.json", lambda path: json.loads(path.read_text())),
-        ("provenance.json", lambda path: json.loads(path.read_text())),
+        ("config.yaml", _read_mapping),
+        ("summary.json", _read_mapping),
+        ("provenance.json", _read_mapping),
     ):
         try:
             contents.append(read(folder / name))
@@ -199,6 +199,14 @@ def _read_run(folder: Path, keys: dict[str, Key]) -> Run:
             f"damaged, metrics.jsonl has {len(rows)} lines but metrics.parquet {table.num_rows}"
         )
     return Run(folder, keys, config, summary, provenance, table.schema.to_arrow_schema())
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    read = yaml.safe_load if path.suffix == ".yaml" else json.loads
+    content = read(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError("it holds no keys and values")
+    return content
 
 
 def _read_metrics(root: Path, runs: list[Run]) -> pd.DataFrame:
