@@ -76,4 +76,12 @@ def test_missing_method_is_refused_with_the_command_that_runs_it(tmp_path):
 
 def test_missing_reference_is_refused(tmp_path):
     MadeUpStudy(tmp_path).write_all(methods=["meta_irn"], lengths=[2])
-    assert "no finished runs of method=ppo with length 2, which others" in refusal(tmp_path)
+    assert "no finished runs of method=ppo with length 2" in refusal(tmp_path)
+
+
+def test_missing_method_of_the_plan_is_refused(tmp_path):
+    MadeUpStudy(tmp_path).write_all(methods=["ppo"], lengths=[2])
+    study = load_study(tmp_path, "toy")
+    check_consistency(study, ["ppo"])
+    with pytest.raises(StudyError, match="no finished runs of method=oracle with length 2"):
+        check_consistency(study, ["ppo", "oracle"])

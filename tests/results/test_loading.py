@@ -92,25 +92,13 @@ def test_unusable_run_is_named_and_left_out(damage, reason, tmp_path):
     assert sorted(loaded.metrics["seed"].unique()) == [0, 2]
 
 
-def test_failed_run_keeps_why_until_it_starts_again(tmp_path):
+def test_failed_run_is_left_out_with_the_end_of_its_traceback(tmp_path):
     study = MadeUpStudy(tmp_path)
     study.write("ppo", 2, 0)
     folder = study.write("ppo", 2, 1, finish=False)
-    record = RunRecord(folder, study.config("ppo", 2, 1))
-    record.note_failure("ValueError: too bad")
+    (folder / "error.txt").write_text("Traceback:\n  line 1\nValueError: too bad\n")
     (left_out,) = load_study(tmp_path, "toy").left_out
     assert left_out.reason == "failed, ValueError: too bad"
-    record.start({}, None)
-    record.close()
-    (left_out,) = load_study(tmp_path, "toy").left_out
-    assert left_out.reason == "not ended"
-
-
-def test_failure_before_anything_was_written_leaves_no_folder(tmp_path):
-    record = RunRecord(tmp_path / "run", {"seed": 0})
-    record.note_failure("ValueError: too bad")
-    record.close()
-    assert not (tmp_path / "run").exists()
 
 
 def test_study_without_finished_runs_is_refused(tmp_path):

@@ -7,8 +7,12 @@ import json
 import pytest
 
 from metairn.results import run_record
-from metairn.results.configuration import config_hash
-from metairn.results.run_record import RunFolderError, RunRecord, write_atomically
+from metairn.results.run_record import (
+    RunFolderError,
+    RunRecord,
+    config_hash,
+    write_atomically,
+)
 
 CONFIG = {"seed": 3, "training": {"epochs": 10, "rates": [0.1, 0.2]}, "study": "x"}
 

@@ -104,7 +104,7 @@ def test_damaged_and_failed_runs_are_said_and_left_out(tmp_path, capsys, monkeyp
     damaged = study.folder("meta_irn", 5, 1) / "metrics.jsonl"
     damaged.write_text(damaged.read_text().replace("{", "", 1))
     failed = study.write("ppo", 2, 7, finish=False)
-    (failed / "failure.txt").write_text("ValueError: <b>too bad</b>\n")
+    (failed / "error.txt").write_text("Traceback\nValueError: <b>too bad</b>\n")
     code, _, err = run_report(tmp_path, capsys, monkeypatch)
     assert code == 0
     html = (tmp_path / "toy" / "report.html").read_text()

@@ -61,7 +61,7 @@ def report(composed: DictConfig) -> None:
             study = load_study(Path(composed.output_root), composed.study)
             for note in notes_of(study):
                 print(note, file=sys.stderr)
-            check_consistency(study)
+            check_consistency(study, _planned_methods())
             status.update("computing statistics")
             analysis = analyse(study)
             table = results_table(study, analysis)
@@ -69,7 +69,9 @@ def report(composed: DictConfig) -> None:
             status.update("drawing figures")
             sections = _draw(study, analysis, maps, images)
             status.update("writing the page")
-            page = render_page(study, analysis, table, sections, maps)
+            page = render_page(
+                study, analysis, table, sections, maps, composed.get("question") or ""
+            )
     except StudyError as error:
         raise BadInput(str(error)) from error
     write_atomically(folder / "report.html", page)
@@ -79,6 +81,15 @@ def report(composed: DictConfig) -> None:
     console.print(_for_screen(shown[[name for name in shown if name not in ON_PAGE_ONLY]]))
     console.print(_for_screen(answer_table(study, analysis)))
     print(f"page: {folder / 'report.html'}, table: {folder / 'table.csv'}, figures: {images}")
+
+
+def _planned_methods() -> list[str]:
+    """Methods that the study's file sweeps over, if it has a file."""
+    from hydra.core.hydra_config import HydraConfig
+
+    params = HydraConfig.get().sweeper.get("params") or {}
+    names = (name.strip() for name in str(params.get("method", "")).split(","))
+    return [name for name in names if name.isidentifier()]
 
 
 def _draw(

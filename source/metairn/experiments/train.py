@@ -54,7 +54,6 @@ def train(composed: DictConfig) -> None:
         except (BadInput, RunFolderError):
             raise
         except Exception as error:
-            record.note_failure(reason(error))
             raise RunFailed(failure(experiment.label, experiment.folder, error)) from error
         print(f"{experiment.label}: {_outcome(summary)}; see {experiment.folder}", flush=True)
     finally:
@@ -131,17 +130,12 @@ def run_command(config_name: str, task: Callable[[DictConfig], None]) -> int:
     return max(codes)
 
 
-def reason(error: Exception) -> str:
-    """An error in a line: its type and the end of its message."""
-    last = [line for line in str(error).strip().splitlines() if line.strip()] or ["no message"]
-    return f"{type(error).__name__}: {last[-1].strip()}"
-
-
 def failure(label: str, folder: Path, error: Exception) -> str:
     """A failed run in one sentence."""
+    last = [line for line in str(error).strip().splitlines() if line.strip()] or ["no message"]
     return (
-        f"{label} failed: {reason(error)} (what it wrote is kept in {folder}; HYDRA_FULL_ERROR=1 "
-        "shows the traceback)"
+        f"{label} failed: {type(error).__name__}: {last[-1].strip()} (what it wrote is kept in "
+        f"{folder}; HYDRA_FULL_ERROR=1 shows the traceback)"
     )
 
 

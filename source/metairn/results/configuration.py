@@ -1,9 +1,7 @@
-"""A resolved configuration as flat keys, and the hash by which runs are told apart."""
+"""A resolved configuration as flat keys, and what two of them have not in common."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 
@@ -19,12 +17,6 @@ def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= flat_settings(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
-
-
-def config_hash(config: dict[str, Any]) -> str:
-    """A hash that changes with any of the flat settings, but not with their order."""
-    text = json.dumps(flat_settings(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def changes(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from metairn.results.configuration import changes, flat_settings
@@ -16,14 +16,18 @@ SHARED_BY_ALL = (
 )
 
 
-def check_consistency(study: Study) -> None:
+def check_consistency(study: Study, planned_methods: Sequence[str] = ()) -> None:
     """Refuses a study whose runs cannot be compared.
+
+    Args:
+        study: to check.
+        planned_methods: which have to be in it, besides the reference and those that are.
 
     Raises:
         StudyError: if runs of one method and task differ in more than their seed, if methods met
             different environments or budgets, or if a method is missing.
     """
-    _check_methods(study)
+    _check_methods(study, [REFERENCE, *study.display, *planned_methods])
     for task in study.tasks:
         runs = []
         for method in study.display:
@@ -34,18 +38,17 @@ def check_consistency(study: Study) -> None:
     _check_same(study, study.runs, _shared)
 
 
-def _check_methods(study: Study) -> None:
-    """Every method has to have run on every task, the reference among them."""
-    for method in dict.fromkeys([REFERENCE, *study.display]):
+def _check_methods(study: Study, methods: Sequence[str]) -> None:
+    """Every method has to have run on every task."""
+    for method in dict.fromkeys(methods):
         for task, keys in study.tasks.items():
             if study.cell(task, method):
                 continue
-            why = "which others are compared with" if method == REFERENCE else "but of others"
             overrides = [f"method={method}", f"environment={keys['environment']}"]
             overrides += [f"environment.{k}={v}" for k, v in keys.items() if k != "environment"]
             raise StudyError(
-                f"study={study.name} has no finished runs of method={method} with {task}, {why}; "
-                f"metairn-train study={study.name} {' '.join(overrides)} makes one."
+                f"study={study.name} has no finished runs of method={method} with {task}, but of "
+                f"others; metairn-train study={study.name} {' '.join(overrides)} makes one."
             )
 
 

@@ -174,10 +174,11 @@ def _read_run(folder: Path, keys: dict[str, Key]) -> Run:
         ValueError: if the run has not ended or a file of its is damaged; says which.
     """
     if not (folder / "DONE").exists():
-        failure = folder / "failure.txt"
-        raise ValueError(
-            f"failed, {failure.read_text().strip()}" if failure.exists() else "not ended"
-        )
+        traceback = folder / "error.txt"
+        if traceback.exists():
+            *_, last = ["no message", *traceback.read_text().strip().splitlines()]
+            raise ValueError(f"failed, {last.strip()}")
+        raise ValueError("not ended")
     contents: list[Any] = []
     for name, read in (
         ("metrics.jsonl", read_rows),

@@ -30,6 +30,7 @@ def render_page(
     table: pd.DataFrame,
     sections: dict[str, list[tuple[str, str]]],
     maps: dict[str, dict[str, list[CreditMap]]],
+    question: str,
 ) -> str:
     """The page.
 
@@ -39,6 +40,7 @@ def render_page(
         table: `results_table` of it.
         sections: per heading, its pictures: SVG text and words.
         maps: per task, `load_credit_maps` of it.
+        question: that the study asks; may be empty.
     """
     template = Template(resources.files("metairn.results").joinpath("report.html").read_text())
     explorer = explorer_data(study, maps)
@@ -51,6 +53,7 @@ def render_page(
         parts += [_figure(svg, words) for svg, words in pictures]
     return template.substitute(
         study=html.escape(study.name),
+        question=html.escape(question),
         facts=_facts(study, table),
         notes=_notes(study),
         answer=_table(answer_table(study, analysis), colours),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -25,8 +26,6 @@ import pandas as pd
 import yaml
 from tensorboardX import SummaryWriter
 
-from metairn.results.configuration import changes, config_hash
-from metairn.results.metrics_lines import read_rows
 from metairn.results.summary import summarise
 
 Row = dict[str, Any]
@@ -34,6 +33,14 @@ Row = dict[str, Any]
 
 class RunFolderError(Exception):
     """A run folder that cannot be used: one sentence that says why and what to do."""
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """A hash that changes with any key or value that can change a result, but not with their order.
+
+    How a method is drawn (`display`) cannot.
+    """
+    return hashlib.sha256(json.dumps(_flat(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -117,7 +124,6 @@ class RunRecord:
         if self.force:
             self._clear()
             self.force = False
-        (self.folder / "failure.txt").unlink(missing_ok=True)
         write_atomically(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
         self._write_json("provenance.json", provenance)
         self.rows = [r for r in self.rows if iteration is not None and r["iteration"] <= iteration]
@@ -176,11 +182,6 @@ class RunRecord:
         write_atomically(self.folder / "DONE", config_hash(self.config) + "\n")
         return summary
 
-    def note_failure(self, reason: str) -> None:
-        """Keeps why a run that had started failed; starting it again takes that back."""
-        if (self.folder / "config.yaml").exists():
-            write_atomically(self.folder / "failure.txt", reason + "\n")
-
     def close(self) -> None:
         """Lets go of the folder; one in which nothing was written goes away."""
         if self._events is not None:
@@ -206,14 +207,16 @@ class RunRecord:
         if not path.exists():
             return
         try:
-            changed = changes(yaml.safe_load(path.read_text()), self.config)
+            held = _flat(yaml.safe_load(path.read_text()))
         except (ValueError, AttributeError, yaml.YAMLError) as error:
             raise RunFolderError(f"{path} is damaged; force=true starts the run over.") from error
+        wanted = _flat(self.config)
+        changed = sorted(k for k in held.keys() | wanted.keys() if held.get(k) != wanted.get(k))
         if changed:
-            key, held, wanted = changed[0]
+            key = changed[0]
             raise RunFolderError(
-                f"{self.folder} holds another configuration's run ({key}={held} there, "
-                f"{wanted} here{', and more' if len(changed) > 1 else ''}); choose "
+                f"{self.folder} holds another configuration's run ({key}={held.get(key)} there, "
+                f"{wanted.get(key)} here{', and more' if len(changed) > 1 else ''}); choose "
                 "another study, or force=true to replace it."
             )
 
@@ -222,8 +225,23 @@ class RunRecord:
         if not path.exists():
             return []
         try:
-            return read_rows(path)
-        except ValueError as error:
+            lines = path.read_text().split("\n")
+            # What follows the last line break was being written when the run was killed.
+            rows = [json.loads(line) for line in lines[:-1]]
+            if [row["iteration"] for row in rows] != list(range(len(rows))):
+                raise ValueError("iterations are missing")
+            return rows
+        except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
                 f"{path} is damaged ({error}); force=true starts the run over."
             ) from error
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "display":
+            continue
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
