@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,18 +33,25 @@ class CreditMap:
     runs: int
 
 
-def load_credit_maps(study: Study, task: str) -> dict[str, list[CreditMap]]:
+def load_credit_maps(
+    study: Study, task: str, seeds: Collection[int] | None = None
+) -> dict[str, list[CreditMap]]:
     """Each method's maps, in the order of training; empty without a ground truth.
 
     Episodes have to have one length, or a mean over them would mean nothing: a task of others has
     no maps here.
+
+    Args:
+        study: whose runs.
+        task: its name.
+        seeds: of the runs to average; None for all.
 
     Raises:
         StudyError: if a file is damaged.
     """
     maps = {}
     for method in study.display:
-        cell = study.cell(task, method)
+        cell = [r for r in study.cell(task, method) if seeds is None or r.seed in seeds]
         by_iteration: dict[int, list[dict[str, np.ndarray]]] = {}
         for run in cell:
             for path in sorted((run.folder / "credit").glob("iteration=*.npz")):
