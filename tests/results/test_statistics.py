@@ -18,6 +18,7 @@ from metairn.results.statistics import (
     interquartile_mean,
     interval,
     learning_curves,
+    median_interval,
     scores_by_mark,
     steps_to_90pct,
 )
@@ -95,6 +96,14 @@ def test_intervals_of_the_probability_of_improvement_cover(shift):
     _, low, high = interval(pair, probability_of_improvement)
     truth = norm.cdf(shift / math.sqrt(2))
     assert 0.92 <= np.mean((low <= truth) & (truth <= high)) <= 0.98
+
+
+def test_intervals_of_the_median_cover_though_some_runs_never_got_there():
+    rng = np.random.default_rng(4)
+    steps = rng.exponential(size=(400, RUNS))
+    steps[steps > 1.5] = math.inf  # About a fifth; the median is at 0.69.
+    covers = [low <= math.log(2) <= high for low, high in map(median_interval, steps)]
+    assert 0.92 <= np.mean(covers) <= 0.98
 
 
 def test_missing_scores_are_refused_not_counted_as_zero():

@@ -121,24 +121,34 @@ def final_scores(curves: pd.DataFrame) -> pd.DataFrame:
     return curves[curves["env_steps"] == curves["env_steps"].max()]
 
 
-def steps_to_90pct(study: Study, seed: int = 0) -> pd.DataFrame:
+def steps_to_90pct(study: Study) -> pd.DataFrame:
     """Median over runs of the env steps to 90% optimality; infinite where a run never got there.
 
     Returns:
         Columns task, method, median, low, high (the 95% bootstrap interval), never, runs.
     """
-    rng = np.random.default_rng(seed)
     rows = []
     for task in study.tasks:
         for method in study.display:
             steps = env_steps_to_90pct(study, task, method)
-            drawn = rng.choice(steps, (BOOTSTRAP_SAMPLES, len(steps)))
-            # Whole order statistics: nothing lies half-way between a number and never.
-            low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975], method="inverted_cdf")
+            low, high = median_interval(steps)
             row = {"median": float(np.median(steps)), "low": low, "high": high}
             row |= {"never": int(np.isinf(steps).sum()), "runs": len(steps)}
             rows.append({"task": task, "method": method} | row)
     return pd.DataFrame(rows)
+
+
+def median_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Ends of the 95% percentile bootstrap interval of a median, some values being infinite.
+
+    Args:
+        values: one per run.
+        seed: of the bootstrap.
+    """
+    drawn = np.random.default_rng(seed).choice(values, (BOOTSTRAP_SAMPLES, len(values)))
+    # Whole order statistics: nothing lies half-way between a number and never.
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975], method="inverted_cdf")
+    return float(low), float(high)
 
 
 def env_steps_to_90pct(study: Study, task: str, method: str) -> np.ndarray:
