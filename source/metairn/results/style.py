@@ -11,8 +11,9 @@ from matplotlib.ticker import EngFormatter
 
 from metairn.results.load import REFERENCE, UPPER_BRACKET, Study
 
-# Widths in inches of a panel; text is sized for a figure shown at its own size.
+# In inches; text is sized for a figure shown at its own size.
 PANEL_WIDTH, PANEL_HEIGHT = 2.6, 2.4
+LEGEND_ENTRY_WIDTH = 1.3
 BRACKET_COLOUR = "#999999"
 CREDIT_COLOURS, ATTENTION_COLOURS = "RdBu", "viridis"
 MARKERS = "osD^vPX*<>"
@@ -82,4 +83,5 @@ def draw_brackets(axis: Axes, score: str) -> None:
 def legend(figure: Figure, axis: Axes) -> None:
     """One legend above all panels, of what is drawn in one of them."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    fit = max(1, int(figure.get_figwidth() / LEGEND_ENTRY_WIDTH))
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(fit, len(labels)))
