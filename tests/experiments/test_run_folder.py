@@ -163,11 +163,15 @@ def test_provenance_says_which_code_ran_where_and_for_how_long(run):
     assert provenance["wall_time_s"] == summary["wall_time_s"] > 0
 
 
-def test_credit_maps_are_of_the_first_middle_and_last_iteration(run):
+def test_credit_maps_are_of_the_start_and_of_every_tenth_of_the_budget(run):
     folder, wanted, *_ = run
     steps = {row["iteration"]: row["env_steps"] for row in read_rows(folder)}
-    middle = min(iteration for iteration, now in steps.items() if now >= 2000)
-    expected = [f"iteration={iteration:06d}.npz" for iteration in (0, middle, max(steps))]
+    first = {}
+    for iteration, now in steps.items():
+        first.setdefault(min(10 * now // 4000, 10), iteration)
+    assert first[0] == 0
+    assert first[10] == max(steps)
+    expected = [f"iteration={iteration:06d}.npz" for iteration in first.values()]
     files = sorted((folder / "credit").iterdir())
     assert [path.name for path in files] == expected
     for path in files:

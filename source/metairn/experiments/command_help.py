@@ -81,7 +81,7 @@ def tune_help_text() -> str:
 
 def report_help_text() -> str:
     """Every key of metairn-report with its explanation."""
-    about = "metairn-report: the table and the figure of a study's finished runs"
+    about = "metairn-report: figures, tables and a page of a study's finished runs"
     example = "Example\n  metairn-report study=demo"
     return "\n".join([about, "", example, "", "Keys", *_explained(CONFIGS / "report.yaml", "  ")])
 

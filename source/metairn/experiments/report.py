@@ -1,13 +1,14 @@
-"""metairn-report: the table and the figure of a study.
+"""metairn-report: a study's runs as figures, tables and one page to look at.
 
 How to run:
     metairn-report study=demo
-Results to expect: a table on the screen, images/<study>_sample_efficiency.png and
-experiment_data/<study>/table.csv.
+Results to expect: a table on the screen, images/<study>_*.png and .pdf, and in
+experiment_data/<study>/ report.html, which needs no other file, and table.csv.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,51 +21,124 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.table import Table
 
+    from metairn.results.analysis import Analysis
+    from metairn.results.credit_maps import CreditMap
+    from metairn.results.load import Study
+    from metairn.results.pictures import Picture
+
+# Too wide for a terminal.
+ON_PAGE_ONLY = (
+    "environment",
+    "of its mode",
+    "P(better than PPO)",
+    "P(sooner than PPO)",
+    "credit on cause",
+    "env steps/s",
+)
+
 
 def report(composed: DictConfig) -> None:
-    """Reads a study's runs, prints its table and writes its figure.
+    """Reads a study's runs and writes its report.
 
     Raises:
-        BadInput: if the study has no finished runs or they cannot be compared.
+        BadInput: if the study has no finished runs, or they cannot be compared.
     """
+    import matplotlib as mpl
     from rich.console import Console
 
     from metairn.experiments.settings import BadInput
-    from metairn.results.figures import sample_efficiency
-    from metairn.results.load import NoRuns, load_study
-    from metairn.results.statistics import final_table
+    from metairn.results.analysis import analyse, answer_table, results_table, shown_table
+    from metairn.results.consistency import check_consistency
+    from metairn.results.credit_maps import load_credit_maps
+    from metairn.results.load import StudyError, load_study
+    from metairn.results.page import notes_of, render_page
+    from metairn.results.run_record import write_atomically
 
+    mpl.use("Agg")  # No display is needed.
+    folder, images = Path(composed.output_root) / composed.study, Path(composed.images_root)
     try:
-        study = load_study(Path(composed.output_root), composed.study)
-        table, figure = final_table(study), sample_efficiency(study)
-    except (NoRuns, ValueError) as error:
+        with Console(stderr=True).status("reading runs") as status:
+            study = load_study(Path(composed.output_root), composed.study)
+            for note in notes_of(study):
+                print(note, file=sys.stderr)
+            check_consistency(study, _planned_methods())
+            status.update("computing statistics")
+            analysis = analyse(study)
+            table = results_table(study, analysis)
+            maps = {task: load_credit_maps(study, task) for task in study.tasks}
+            status.update("drawing figures")
+            sections = _draw(study, analysis, maps, images)
+            status.update("writing the page")
+            page = render_page(
+                study, analysis, table, sections, maps, composed.get("question") or ""
+            )
+    except StudyError as error:
         raise BadInput(str(error)) from error
-    title = f"{study.name}: interquartile mean over seeds, 95% bootstrap interval"
-    Console(width=None if sys.stdout.isatty() else 120).print(_shown(table, title))
-    if study.unfinished:
-        print(f"{len(study.unfinished)} runs have not ended and are left out.")
-    path = Path(composed.images_root) / f"{study.name}_sample_efficiency.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    table_path = Path(composed.output_root) / study.name / "table.csv"
-    table.to_csv(table_path, index=False, float_format="%.4g")
-    print(f"figure: {path}, table: {table_path}")
+    write_atomically(folder / "report.html", page)
+    write_atomically(folder / "table.csv", table.to_csv(index=False, float_format="%.4g"))
+    shown = shown_table(study, table)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(_for_screen(shown[[name for name in shown if name not in ON_PAGE_ONLY]]))
+    console.print(_for_screen(answer_table(study, analysis)))
+    print(f"page: {folder / 'report.html'}, table: {folder / 'table.csv'}, figures: {images}")
 
 
-def _shown(table: pd.DataFrame, title: str) -> Table:
-    """A data frame for the screen."""
+def _planned_methods() -> list[str]:
+    """Methods that the study's file sweeps over, if it has a file."""
+    from hydra.core.hydra_config import HydraConfig
+
+    params = HydraConfig.get().sweeper.get("params") or {}
+    names = (name.strip() for name in str(params.get("method", "")).split(","))
+    return [name for name in names if name.isidentifier()]
+
+
+def _draw(
+    study: Study, analysis: Analysis, maps: dict[str, dict[str, list[CreditMap]]], images: Path
+) -> dict[str, list[tuple[str, str]]]:
+    """Saves every figure; returns per heading of the page the pictures as SVG, and their words."""
+    from metairn.results.page import CREDIT
+    from metairn.results.pictures import (
+        comparison_pictures,
+        credit_pictures,
+        performance_pictures,
+    )
+
+    headings = {
+        "How well, how soon": performance_pictures(study, analysis),
+        CREDIT: credit_pictures(study, analysis, maps),
+        "Against each other": comparison_pictures(study, analysis),
+    }
+    return {
+        heading: [(_save(picture, images / study.name), picture.words) for picture in pictures]
+        for heading, pictures in headings.items()
+    }
+
+
+def _save(picture: Picture, prefix: Path) -> str:
+    """Writes <prefix>_<name>.png and .pdf, each in one step; returns the figure as SVG."""
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    # Without dates: the same runs give the same files.
+    for kind, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
+        path = prefix.with_name(f"{prefix.name}_{picture.name}.{kind}")
+        temporary = path.with_suffix(f".{kind}.tmp")
+        picture.figure.savefig(temporary, format=kind, metadata=metadata)
+        temporary.replace(path)
+    svg = io.StringIO()
+    picture.figure.savefig(svg, format="svg", metadata={"Date": None})
+    picture.close()
+    return svg.getvalue()
+
+
+def _for_screen(table: pd.DataFrame) -> Table:
+    """A data frame of texts for the terminal."""
     from rich.table import Table
 
-    shown = Table(title=title)
+    shown = Table()
     for name in table.columns:
         shown.add_column(str(name))
     for row in table.itertuples(index=False):
-        shown.add_row(*(_number(v) if isinstance(v, float) else str(v) for v in row))
+        shown.add_row(*map(str, row))
     return shown
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def main() -> None:

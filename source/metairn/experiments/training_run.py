@@ -20,8 +20,9 @@ from metairn.experiments.settings import BadInput
 from metairn.intrinsic_attention_ppo import IntrinsicAttentionPPO
 from metairn.results.run_record import RunRecord
 
-# Evaluation episodes whose credit maps are kept, at the first, middle and last iteration.
-MAPPED_EPISODES = 4
+# Credit maps are kept before the first iteration and after each tenth of the budget, of so many
+# evaluation episodes: most of a finished run's size.
+MAPPED_MOMENTS, MAPPED_EPISODES = 10, 2
 
 
 def evaluation_mark(previous: int, now: int, batch: int, interval: int, budget: int) -> int | None:
@@ -60,7 +61,7 @@ class TrainingRun:
         self.experiment = experiment
         self.record = record
         self.last_mark = -1
-        self.mapped_middle = False
+        self.mapped_moment = -1
 
     def run(self) -> dict[str, Any]:
         """Trains to the budget and returns the summary.
@@ -94,8 +95,8 @@ class TrainingRun:
         self.elapsed_s = rows[-1]["wall_time_s"] if rows else 0.0
         marks = [row["evaluation_mark_env_steps"] for row in rows]
         self.last_mark = max((mark for mark in marks if mark is not None), default=-1)
-        budget = self.experiment.training.budget_env_steps
-        self.mapped_middle = algorithm.env_steps >= budget / 2
+        if iteration is not None:
+            self.mapped_moment = self._moment(algorithm.env_steps)
         self.started_s = time.perf_counter() - self.elapsed_s
         if iteration is None:
             self._end_iteration(algorithm, {})
@@ -161,14 +162,18 @@ class TrainingRun:
         return figures
 
     def _save_maps(self, algorithm: IntrinsicAttentionPPO, mark: int | None) -> None:
-        """Credit maps of evaluation episodes: before the first, in the middle, after the last."""
-        now, budget = algorithm.env_steps, self.experiment.training.budget_env_steps
-        middle = now >= budget / 2 and not self.mapped_middle
-        self.mapped_middle |= middle
-        if algorithm.training_iteration == 0 or middle or now >= budget:
+        """Credit maps of evaluation episodes, at every moment once."""
+        now = algorithm.env_steps
+        if self._moment(now) > self.mapped_moment:
+            self.mapped_moment = self._moment(now)
             episodes = algorithm.evaluate_policy(MAPPED_EPISODES, True, round_index=mark or now)
             maps = algorithm.credit_maps(episodes)
             self.record.save_credit_maps(algorithm.training_iteration, maps)
+
+    def _moment(self, env_steps: int) -> int:
+        """How many parts of the budget are over."""
+        whole = self.experiment.training.budget_env_steps
+        return min(env_steps * MAPPED_MOMENTS // whole, MAPPED_MOMENTS)
 
 
 def restore(algorithm: IntrinsicAttentionPPO, checkpoint: Path) -> None:
