@@ -6,6 +6,7 @@ from typing import Any
 
 import ray
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -15,7 +16,8 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 import metairn.environments  # noqa: F401  # Registers the umbrella chain.
 from benchmarks.contender import Contender, Work, optimizer_steps
 from metairn.experiments.build import Experiment, build_experiment
-from metairn.experiments.training_run import start_ray
+from metairn.experiments.job_configuration import job_configuration
+from metairn.experiments.ray_cluster import start_ray
 
 # An outer update at every minibatch, on the episodes that are there: the dearest regular case.
 METHODS: dict[str, tuple[str, ...]] = {
@@ -27,7 +29,8 @@ METHODS: dict[str, tuple[str, ...]] = {
 def experiment(overrides: tuple[str, ...]) -> Experiment:
     """What metairn-train would make of these overrides."""
     with initialize_config_module("metairn.experiments.configs", version_base="1.3"):
-        return build_experiment(compose("train", list(overrides)))
+        composed = compose("train", list(overrides), return_hydra_config=True)
+    return build_experiment(OmegaConf.create(job_configuration(composed)))
 
 
 def display(method: str) -> dict[str, str]:

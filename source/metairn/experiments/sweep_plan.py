@@ -16,8 +16,9 @@ from omegaconf import OmegaConf
 
 from metairn.experiments.build import Experiment, build_experiment
 from metairn.experiments.settings import BadInput, TrainingSettings
+from metairn.results.configuration import changes
 from metairn.results.folder_lock import RunFolderError, RunFolderInUse
-from metairn.results.held_folder import differing_keys, is_finished
+from metairn.results.held_folder import is_finished
 from metairn.results.run_record import RunRecord
 
 # Bytes at the end of metrics.jsonl that are sure to hold a whole line.
@@ -108,9 +109,9 @@ def _job(experiment: Experiment, config: dict[str, Any]) -> Job:
 
 
 def _refuse_other(earlier: Experiment, experiment: Experiment) -> None:
-    changed = differing_keys(earlier.config, experiment.config)
+    changed = changes(earlier.config, experiment.config)
     if changed:
         raise BadInput(
-            f"Jobs of this sweep differ in {changed[0]}, which is not in a run folder's name: they "
-            "would share folders; give each value a study of its own."
+            f"Jobs of this sweep differ in {changed[0][0]}, which is not in a run folder's name: "
+            "they would share folders; give each value a study of its own."
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from metairn.results.configuration import changes, flat_settings
 from metairn.results.folder_lock import FolderLock, RunFolderError
 
 
@@ -22,7 +23,9 @@ def config_hash(config: dict[str, Any]) -> str:
 
     How a method is drawn (`display`) cannot.
     """
-    return hashlib.sha256(json.dumps(_flat(config), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(flat_settings(config), sort_keys=True).encode()).hexdigest()[
+        :16
+    ]
 
 
 def is_finished(folder: Path, config: dict[str, Any]) -> bool:
@@ -88,34 +91,13 @@ class HeldFolder:
         if not path.exists():
             return
         try:
-            held = _flat(yaml.safe_load(path.read_text()))
+            changed = changes(yaml.safe_load(path.read_text()), self.config)
         except (ValueError, AttributeError, yaml.YAMLError) as error:
             raise RunFolderError(f"{path} is damaged; force=true starts the run over.") from error
-        wanted = _flat(self.config)
-        changed = _differing(held, wanted)
         if changed:
-            key = changed[0]
+            key, held, wanted = changed[0]
             raise RunFolderError(
-                f"{self.folder} holds another configuration's run ({key}={held.get(key)} there, "
-                f"{wanted.get(key)} here{', and more' if len(changed) > 1 else ''}); choose "
-                "another study, or force=true to replace it."
+                f"{self.folder} holds another configuration's run ({key}={held} there, "
+                f"{wanted} here{', and more' if len(changed) > 1 else ''}); choose another "
+                "study, or force=true to replace it."
             )
-
-
-def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Dotted names of what two configurations say differently, where it can change a result."""
-    return _differing(_flat(one), _flat(other))
-
-
-def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    return sorted(k for k in one.keys() | other.keys() if one.get(k) != other.get(k))
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if key == "display":
-            continue
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat

@@ -24,6 +24,7 @@ from tensorboardX import SummaryWriter
 
 from metairn.results.folder_lock import RunFolderError
 from metairn.results.held_folder import HeldFolder, config_hash, write_atomically
+from metairn.results.metrics_lines import read_rows
 from metairn.results.summary import summarise
 
 Row = dict[str, Any]
@@ -139,13 +140,8 @@ class RunRecord(HeldFolder):
         if not path.exists():
             return []
         try:
-            lines = path.read_text().split("\n")
-            # What follows the last line break was being written when the run was killed.
-            rows = [json.loads(line) for line in lines[:-1]]
-            if [row["iteration"] for row in rows] != list(range(len(rows))):
-                raise ValueError("iterations are missing")
-            return rows
-        except (ValueError, TypeError, KeyError) as error:
+            return read_rows(path)
+        except ValueError as error:
             raise RunFolderError(
                 f"{path} is damaged ({error}); force=true starts the run over."
             ) from error
