@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from metairn.experiments.build import build_experiment
 from metairn.experiments.job_configuration import job_configuration
+from metairn.experiments.tuning_plan import build_tuning
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -20,6 +21,11 @@ TRAIN_COMMANDS = [
     shlex.split(line.split("#")[0])[1:]
     for line in README.splitlines()
     if line.startswith("metairn-train ") and "-m" not in line.split() and "--help" not in line
+]
+TUNE_COMMANDS = [
+    shlex.split(line.split("#")[0])[1:]
+    for line in README.splitlines()
+    if line.startswith("metairn-tune ")
 ]
 
 
@@ -45,8 +51,17 @@ def test_readme_has_commands():
 @pytest.mark.parametrize("overrides", TRAIN_COMMANDS, ids=" ".join)
 def test_training_commands_compose(overrides):
     with initialize_config_module("metairn.experiments.configs", version_base="1.3"):
-        composed = compose("train", overrides, return_hydra_config=True)
+        # The file that tuned=true wants is what the tuning above it writes.
+        known = [override for override in overrides if override != "tuned=true"]
+        composed = compose("train", known, return_hydra_config=True)
     assert build_experiment(OmegaConf.create(job_configuration(composed))).label
+
+
+@pytest.mark.parametrize("overrides", TUNE_COMMANDS, ids=" ".join)
+def test_tuning_commands_compose(overrides):
+    with initialize_config_module("metairn.experiments.configs", version_base="1.3"):
+        composed = compose("tune", overrides)
+    assert build_tuning(composed, [override.split("=")[0] for override in overrides])
 
 
 def test_every_file_named_in_the_tables_exists():
