@@ -154,6 +154,16 @@ def test_evaluating_more_episodes_than_slots_is_possible(build):
     assert len(algorithm.evaluate_policy(250, explore=True, round_index=1)) == 250
 
 
+def test_an_evaluation_is_the_same_whatever_was_evaluated_before(build):
+    fresh, used = build(), build()
+    used.evaluate_policy(2, explore=True, round_index=7)
+    returns = [
+        [e.get_return() for e in algorithm.evaluate_policy(20, explore=True, round_index=3)]
+        for algorithm in (fresh, used)
+    ]
+    assert returns[0] == returns[1]
+
+
 def test_results_report_this_iteration_alone(build):
     algorithm = build(MetaIRN, NEXT)
     sampled, sample = [], algorithm._sample_episodes

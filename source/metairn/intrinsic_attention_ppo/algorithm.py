@@ -34,8 +34,8 @@ class IntrinsicAttentionPPO(PPO):
         return IntrinsicAttentionPPOConfig()
 
     def setup(self, config: AlgorithmConfig) -> None:
-        """Builds runners and learners; the evaluation runner is built when it is first needed."""
-        self._evaluation_runner: EpisodeEnvRunner | None = None
+        """Builds runners and learners; evaluation runners are built when they are first needed."""
+        self._evaluation_runners: dict[int, EpisodeEnvRunner] = {}
         super().setup(config)
 
     @property
@@ -133,13 +133,15 @@ class IntrinsicAttentionPPO(PPO):
             explore: the policy as it acts (True) or its mode (False).
             round_index: which evaluation of the run this is; seeds its episodes.
         """
-        if self._evaluation_runner is None:
+        # Which episodes come out depends on the slots, so those must not depend on earlier calls.
+        slots = min(num_episodes, 100)
+        if slots not in self._evaluation_runners:
             config = self.config.copy(copy_frozen=False)
             config.in_evaluation = True
             config.num_env_runners = 0
-            config.num_envs_per_env_runner = min(num_episodes, 100)
-            self._evaluation_runner = EpisodeEnvRunner(config=config, worker_index=0)
-        runner = self._evaluation_runner
+            config.num_envs_per_env_runner = slots
+            self._evaluation_runners[slots] = EpisodeEnvRunner(config=config, worker_index=0)
+        runner = self._evaluation_runners[slots]
         runner.module.set_state(self._actor_state())
         runner.sampling_round = round_index
         episodes = runner.sample(num_episodes=num_episodes, explore=explore)
@@ -161,6 +163,6 @@ class IntrinsicAttentionPPO(PPO):
 
     def cleanup(self) -> None:
         """Closes the evaluation environments too."""
-        if self._evaluation_runner is not None:
-            self._evaluation_runner.stop()
+        for runner in self._evaluation_runners.values():
+            runner.stop()
         super().cleanup()
