@@ -14,9 +14,13 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
-    """A local Ray that knows this folder, so that its workers can import what tests define."""
+    """A local Ray that knows this folder, so that its workers can import what tests define.
+
+    Not for the whole session: tests in other folders would find it running, and their workers
+    would not know theirs.
+    """
     here = os.path.dirname(__file__)
     ray.init(
         address="local",
