@@ -29,7 +29,6 @@ def draw(content: dict[str, Any], ours: dict[str, dict[str, str]]) -> Figure:
     )
     _draw_speeds(speeds, content["training"], ours | PEERS)
     _draw_lengths(lengths, content["lengths"], ours)
-    figure.tight_layout()
     return figure
 
 
