@@ -25,7 +25,7 @@ def draw(content: dict[str, Any], ours: dict[str, dict[str, str]]) -> Figure:
     """
     use_style()
     figure, (speeds, lengths) = plt.subplots(
-        1, 2, figsize=(2.4 * PANEL_WIDTH, 1.1 * PANEL_HEIGHT), width_ratios=(1.3, 1)
+        1, 2, figsize=(2.4 * PANEL_WIDTH, 1.1 * PANEL_HEIGHT), width_ratios=(1.3, 1), layout="tight"
     )
     _draw_speeds(speeds, content["training"], ours | PEERS)
     _draw_lengths(lengths, content["lengths"], ours)
@@ -81,7 +81,7 @@ def _draw_lengths(axis: Axes, lengths: dict[str, Any], shown: dict[str, dict[str
     axis.set_yscale("log")
     axis.set_xlabel("episode length")
     axis.set_ylabel("µs per env step")
-    axis.legend(loc="upper left")
+    axis.legend(loc="center left")
 
 
 def _errors(speeds: list[dict[str, float]], of: Any) -> list[list[float]]:
