@@ -81,7 +81,7 @@ def _draw_lengths(axis: Axes, lengths: dict[str, Any], shown: dict[str, dict[str
     axis.set_yscale("log")
     axis.set_xlabel("episode length")
     axis.set_ylabel("µs per env step")
-    axis.legend(loc="center left")
+    axis.legend(loc="upper left", fontsize=7)
 
 
 def _errors(speeds: list[dict[str, float]], of: Any) -> list[list[float]]:
