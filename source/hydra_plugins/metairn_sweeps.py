@@ -5,6 +5,7 @@ Hydra only takes plugins from a package of this name; what they do is in metairn
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,9 +42,9 @@ class SweepLauncher(Launcher):
         self.start([job_configuration(load(self.config, list(job))) for job in job_overrides])
         return [JobReturn(overrides=job, status=JobStatus.COMPLETED) for job in job_overrides]
 
+    @abstractmethod
     def start(self, configurations: list[dict[str, Any]]) -> None:
         """Does with the jobs what the launcher is for."""
-        raise NotImplementedError
 
 
 class RayLauncher(SweepLauncher):

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metairn.credit_assignment.assigner import CreditAssigner
 from metairn.environments.task import BatchedTask
+from metairn.experiments.episode_supply import check_episodes, check_outer_data, num_envs
 from metairn.experiments.settings import (
     BadInput,
     GymnasiumEnvironment,
@@ -166,15 +167,15 @@ def _algorithm(
             f"{config['environment']['name']}: it needs an environment that states its "
             "ground-truth credit."
         )
-    _check_episodes(training, task)
-    _check_outer_data(getattr(assigner, "meta_learning", None), training, task)
+    check_episodes(training, task)
+    check_outer_data(getattr(assigner, "meta_learning", None), training, task)
     share = -(-training.train_batch_env_steps // max(training.num_learners, 1))
     return (
         IntrinsicAttentionPPOConfig()
         .environment(env=env, env_config=env_config)
         .env_runners(
             num_env_runners=training.num_env_runners,
-            num_envs_per_env_runner=_num_envs(training, task),
+            num_envs_per_env_runner=num_envs(training, task),
         )
         .learners(
             num_learners=training.num_learners,
@@ -210,57 +211,3 @@ def _spec(config: dict[str, Any], env: str, env_config: dict[str, Any]) -> Any:
         raise BadInput(f"environment.id={name} cannot be made: {reason}.") from error
     except ValueError as error:
         raise BadInput(f"environment={config['environment']['name']}: {error}") from error
-
-
-def _num_envs(training: TrainingSettings, task: BatchedTask | None) -> int:
-    """No more environments than episodes fit in a batch, where that is known beforehand."""
-    length = task.fixed_episode_length if task is not None else None
-    if length is None:
-        return training.num_envs
-    runners = max(training.num_env_runners, 1)
-    return max(1, min(training.num_envs, -(-training.train_batch_env_steps // (length * runners))))
-
-
-def _check_episodes(training: TrainingSettings, task: BatchedTask | None) -> None:
-    """Refuses more minibatches than a batch has episodes, where that is known beforehand."""
-    length = task.fixed_episode_length if task is not None else None
-    if length is None:
-        return
-    episodes = -(-training.train_batch_env_steps // length) // max(training.num_learners, 1)
-    if episodes < training.minibatches:
-        raise BadInput(
-            f"training.minibatches={training.minibatches} is not allowed: "
-            f"training.train_batch_env_steps={training.train_batch_env_steps} gives {episodes} "
-            "episodes."
-        )
-
-
-def _check_outer_data(
-    meta_learning: Any, training: TrainingSettings, task: BatchedTask | None
-) -> None:
-    """Refuses outer data that the run will never have."""
-    if meta_learning is None:
-        return
-    length = task.fixed_episode_length if task is not None else None
-    iteration = -(-training.train_batch_env_steps // (length or 1)) * (length or 1)
-    if meta_learning.outer_data == "next" and training.budget_env_steps <= iteration:
-        raise BadInput(
-            "method.outer_data=next is not allowed without fresh episodes: "
-            f"training.budget_env_steps={training.budget_env_steps} must be at least two "
-            f"iterations of {iteration} env steps."
-        )
-    if meta_learning.outer_data == "next" and training.num_learners > 1:
-        raise BadInput(
-            f"method.outer_data=next is not allowed with training.num_learners="
-            f"{training.num_learners}: a checkpoint holds the waiting episodes of one learner only."
-        )
-    if meta_learning.outer_data == "held_out" and length is not None:
-        learners = max(training.num_learners, 1)
-        episodes = -(-training.train_batch_env_steps // length) // learners
-        if episodes < 2 * training.minibatches:
-            raise BadInput(
-                "method.outer_data=held_out is not allowed here: "
-                f"training.train_batch_env_steps={training.train_batch_env_steps} gives {episodes} "
-                f"episodes for training.minibatches={training.minibatches}, and each minibatch "
-                "needs two."
-            )

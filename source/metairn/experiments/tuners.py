@@ -8,6 +8,7 @@ itself has a kernel density estimate there).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ CRASH_COST = 1e9
 
 
 @dataclass(frozen=True)
-class Tuner:
+class Tuner(ABC):
     """The tuner group; configs/tuner/bohb.yaml explains each key.
 
     Raises:
@@ -78,9 +79,9 @@ class Tuner:
         one = self.hyperband_round
         return [one[i % len(one)] for i in range(self.trials)]
 
+    @abstractmethod
     def facade(self, space: ConfigurationSpace, folder: Path, seed: int) -> AbstractFacade:
         """SMAC, at its beginning; it writes to folder/smac/<seed>/."""
-        raise NotImplementedError
 
     def _scenario(
         self, space: ConfigurationSpace, folder: Path, seed: int, min_budget: int

@@ -1,4 +1,4 @@
-"""The outer update: moves a learned reward along the meta-gradient, before the policy moves.
+"""The outer update: moves a learned reward along the meta-gradient, at the policy's side.
 
 The method chooses the episodes of the outer loss. `same`: the inner ones. `held_out`: each
 minibatch is halved, one half inner, one outer. `next`: the last k inner steps of an iteration are
@@ -39,7 +39,8 @@ class InnerStart:
 
     Args:
         params: theta_0.
-        state: the policy optimiser's memory; None before its first step.
+        state: the policy optimiser's memory; None before its first step, and for inner updates that
+            remember nothing.
         learning_rate: the policy's, as scheduled then.
         entropy_coefficient: as scheduled then.
         rollouts: one per inner step.
@@ -140,11 +141,13 @@ class CreditUpdate:
     def _start(self, rollouts: list[Rollout]) -> InnerStart:
         """Where the policy stands now; its parameters are not copied."""
         learner = self.learner
+        assert self.assigner is not None
         parts = learner.parts
         params: Params = dict(learner.networks.actor.named_parameters())
         memory = parts.optimizer.state.get(parts.vectors["actor"])
         state = None
-        if memory:
+        # The step count may be on a GPU, and reading it would be to wait.
+        if memory and self.assigner.meta_learning.inner_update == "adam":
             moments = (memory["exp_avg"].clone(), memory["exp_avg_sq"].clone())
             state = UpdateState(*moments, int(memory["step"]))
         rate = parts.learning_rates["actor"]
