@@ -155,7 +155,8 @@ def test_study_file_gives_its_grid_and_is_in_no_run_s_configuration(study, empty
     values = grid["hydra"]["sweeper"]["params"]
     assert values["seed"] == "range(10)"
     lengths, methods = values["environment.length"].split(","), values["method"].split(",")
-    outcome = run_here("-m", f"study={study}", "seed=3", "hydra/launcher=dry_run")
+    # Tuned files are found from the folder in which the command is given.
+    outcome = run_here("-m", f"study={study}", "seed=3", "tuned=false", "hydra/launcher=dry_run")
     assert outcome.code == 0, outcome.err
     assert f"{len(lengths) * len(methods)} runs: 0 finished" in outcome.out
     for method in methods:
@@ -164,7 +165,7 @@ def test_study_file_gives_its_grid_and_is_in_no_run_s_configuration(study, empty
             assert label in outcome.out
     from training_command import build
 
-    experiment = build(f"study={study}")
+    experiment = build(f"study={study}", "tuned=false")
     assert experiment.config["study"] == study
     assert experiment.folder.parts[1] == study
     assert experiment.config["training"]["budget_env_steps"] == grid["training"]["budget_env_steps"]

@@ -136,6 +136,13 @@ def test_a_tuned_run_is_the_run_of_the_same_values(built):
     assert tuned == same != untuned
 
 
+def test_another_environment_s_tuned_values_can_be_used(built):
+    write_tuned({"training.epochs": 3})
+    run_here("tuned=umbrella_chain", "environment=umbrella_chain_bsuite", "output_root=runs")
+    assert built[0]["environment"]["name"] == "umbrella_chain_bsuite"
+    assert built[0]["training"]["epochs"] == 3
+
+
 def test_no_study_has_a_tuning_seed():
     parser = OverridesParser.create()
     studies = [option for option in options("study") if option != "default"]
@@ -151,7 +158,8 @@ TUNED_MISTAKES = {
     "a tuning seed": ({}, ["seed=77"], ["seed=77", "tuned"]),
     "unknown key": ({"training.foo": 1}, [], ["training.foo", "tune again"]),
     "damaged": ("values: [", [], ["damaged", "metairn-tune"]),
-    "no truth": ({}, ["tuned=3"], ["tuned=3", "true or false"]),
+    "no truth": ({}, ["tuned=3"], ["tuned=3", "true, false or the name"]),
+    "another environment": ({}, ["tuned=cartpole"], ["tuned=cartpole", "ppo__cartpole.yaml"]),
 }
 
 

@@ -83,9 +83,13 @@ def build_experiment(composed: DictConfig) -> Experiment:
         raise BadInput(
             f"seed={config['seed']} is not allowed: it must be a whole number from 0 to 2**32 - 1."
         )
-    for key in ("force", "tuned"):
-        if not isinstance(config[key], bool):
-            raise BadInput(f"{key}={config[key]} is not allowed: it must be true or false.")
+    if not isinstance(config["force"], bool):
+        raise BadInput(f"force={config['force']} is not allowed: it must be true or false.")
+    if not isinstance(config["tuned"], bool | str) or config["tuned"] == "":
+        raise BadInput(
+            f"tuned={config['tuned']} is not allowed: it must be true, false or the name of "
+            "a tuned environment."
+        )
     for group in ("method", "training"):
         config[group].pop("search_space", None)  # For metairn-tune.
 

@@ -37,7 +37,9 @@ def tuned_text(values: dict[str, Any], tuned_on: dict[str, Any]) -> str:
 
 
 def with_tuned_values(composed: DictConfig, command_line: Collection[str]) -> DictConfig:
-    """The configuration; with tuned=true, with the values of its tuned file.
+    """The configuration, with the values of the tuned file that `tuned` names.
+
+    true: of its method and environment; a text: of its method and the environment of that name.
 
     Args:
         composed: the configuration.
@@ -46,13 +48,16 @@ def with_tuned_values(composed: DictConfig, command_line: Collection[str]) -> Di
     Raises:
         BadInput: if the file is missing or damaged, or if the run's seed is one of the tuning's.
     """
-    if composed.get("tuned") is not True:
+    wanted = composed.get("tuned")
+    if wanted is not True and not (isinstance(wanted, str) and wanted):
         return composed
-    method, environment = composed.method.name, composed.environment.name
+    method = composed.method.name
+    named = "true" if wanted is True else wanted
+    environment = composed.environment.name if wanted is True else wanted
     path = tuned_path(composed.output_root, method, environment)
     if not path.exists():
         raise BadInput(
-            f"tuned=true is not allowed: {path} does not exist; metairn-tune method={method} "
+            f"tuned={named} is not allowed: {path} does not exist; metairn-tune method={method} "
             f"environment={environment} makes it."
         )
     try:
@@ -62,7 +67,7 @@ def with_tuned_values(composed: DictConfig, command_line: Collection[str]) -> Di
         raise BadInput(f"{path} is damaged; metairn-tune makes it anew.") from error
     if composed.seed in seeds:
         raise BadInput(
-            f"seed={composed.seed} is not allowed with tuned=true: {path} was tuned on it."
+            f"seed={composed.seed} is not allowed with tuned={named}: {path} was tuned on it."
         )
     tuned = composed.copy()
     for key, value in values.items():
