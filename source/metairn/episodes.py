@@ -171,6 +171,36 @@ class EpisodeBatch:
             ground_truth=None if truth is None else truth[:, :num_steps, :num_steps],
         )
 
+    @classmethod
+    def concatenate(cls, batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
+        """All episodes in one batch, padded to the longest of them."""
+        if len(batches) == 1:
+            return batches[0]
+        num_steps = max(batch.mask.shape[1] for batch in batches)
+        padded = [batch._padded(num_steps) for batch in batches]
+        joined: dict[str, Any] = {}
+        for field in fields(cls):
+            parts = [getattr(batch, field.name) for batch in padded]
+            known = all(part is not None for part in parts)
+            joined[field.name] = torch.cat(parts) if known else None
+        return cls(**joined)
+
+    def _padded(self, num_steps: int) -> EpisodeBatch:
+        """The same episodes in tensors of so many steps."""
+        more = num_steps - self.mask.shape[1]
+        if more == 0:
+            return self
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            tensor = getattr(self, field.name)
+            if tensor is None or field.name == "terminated":
+                continue
+            both = field.name == "ground_truth"
+            # Pairs (before, after) from the last axis back to that of the steps.
+            sides = [0, more] * 2 if both else [0, 0] * (tensor.dim() - 2) + [0, more]
+            changed[field.name] = torch.nn.functional.pad(tensor, sides)
+        return replace(self, **changed)
+
     def to(self, target: torch.device | torch.dtype) -> EpisodeBatch:
         """The same batch on another device, or with its floating numbers in another precision."""
         if isinstance(target, torch.device):

@@ -44,13 +44,18 @@ class CreditAssigner(nn.Module, ABC):
         needs_ground_truth: whether forward reads EpisodeBatch.ground_truth.
         discount: gamma of the return of r'; None for that of the extrinsic return. 0 means that
             r'_t is already all the credit of action t.
+        gae_lambda: lambda of the return of r'; None for that of the extrinsic return.
+        extrinsic_share: share of the extrinsic advantage in what the policy learns from; the rest
+            is that of r', both in standard deviations.
         credit_learning_rate: step size of the method's own parameters.
     """
 
-    learns_by: ClassVar[Literal["nothing", "meta_gradient", "own_loss"]] = "nothing"
+    learns_by: Literal["nothing", "meta_gradient", "own_loss"] = "nothing"
     needs_mixed_critic: ClassVar[bool] = True
     needs_ground_truth: ClassVar[bool] = False
     discount: float | None = None
+    gae_lambda: float | None = None
+    extrinsic_share: float = 0.0
     credit_learning_rate: float = 0.0
 
     reward_scale: Tensor
@@ -86,3 +91,8 @@ class CreditAssigner(nn.Module, ABC):
         self.reward_moments.lerp_(moments, 0.1)
         scale = (self.reward_moments[1] / self.reward_moments[0]).sqrt()
         self.reward_scale.copy_(scale if scale > 0 else torch.ones_like(scale))
+
+    def begin_lifetime(self) -> None:
+        """Forgets what belongs to one policy and its task: the size of the rewards."""
+        self.reward_scale.fill_(1.0)
+        self.reward_moments.zero_()

@@ -16,7 +16,7 @@ from metairn.networks.tanh import tanh
 
 
 class LIRPG(MetaLearnedReward):
-    """r_in,t = tanh(MLP(o_t, a_t)).
+    """r_in,t = s tanh(MLP(o_t, a_t)), s the size of the extrinsic rewards.
 
     It cannot see what came of an action, so it can only learn which actions are good, not which
     reward belongs to them: the baseline that attention is measured against.
@@ -41,9 +41,10 @@ class LIRPG(MetaLearnedReward):
         inputs = spec.observation_size + spec.action_size
         # Small, not zero: a zero layer would pass no gradient to those below it.
         self.network = MLP(inputs, reward_hidden_sizes, 1, last_gain=0.1)
+        self.finish()
 
     def intrinsic_rewards(self, episodes: EpisodeBatch) -> Float[Tensor, "B T"]:
-        """tanh(MLP(o_t, a_t))."""
+        """s tanh(MLP(o_t, a_t))."""
         actions = episodes.encoded_actions(self.spec)
         inputs = torch.cat([episodes.acted_on, actions], dim=-1)
-        return tanh(self.network(inputs).squeeze(-1))
+        return self.reward_scale * tanh(self.network(inputs).squeeze(-1))

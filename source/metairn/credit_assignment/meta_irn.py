@@ -2,84 +2,105 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
+from metairn.credit_assignment.step_tokens import ALL_PARTS, StepTokens
 from metairn.episodes import EpisodeBatch, EpisodeSpec
-from metairn.networks.attention import SelfAttention, sinusoidal_positions
+from metairn.networks.attention import RedistributionAttention, SelfAttention, sinusoidal_positions
 from metairn.networks.mlp import linear
 from metairn.networks.tanh import tanh
 
+Head = Literal["redistribution", "linear"]
+
 
 class MetaIRN(MetaLearnedReward):
-    """r_in = tanh(head(LayerNorm(h + Attention(h)))), h_t = tanh(encode(step t)) + position t.
+    """An intrinsic reward from attention over h_t = tanh(encode(step t)).
 
-    A step is its observation, action, extrinsic reward, relative time and first/last flags. The
-    attention looks both ways: what an action is worth shows in the rewards behind it.
+        head linear:          r_in = s tanh(w LayerNorm(h' + Attention(h'))), h' = h + positions
+        head redistribution:  r_in = C^T r - r, C[k,t] = attention of step k's reward to t <= k
+
+    The attention looks over the whole episode: what an action is worth shows in the rewards behind
+    it. The linear head makes up rewards of its own; redistribution moves those that there are, so
+    that r' = C^T r with intrinsic_coefficient 1.
 
     Args:
         spec: sizes of observations and actions.
+        head: linear or redistribution.
+        tokens: what the network sees of a step: any of observation, action, reward, position (time
+            from the start and to the end, relative to the length) and flags (first, last).
         encoder_width: d, even and at least 2. At 1 the layer norm returns its bias whatever comes
             in: the published network's reward was one constant.
+        null_slot: whether redistribution can throw a reward away.
+        sharpness: multiplies the redistribution's logits, above 0.
         learning: see MetaLearnedReward.
 
     Raises:
-        ValueError: if `encoder_width` is odd or below 2.
+        ValueError: if one of these is not allowed.
 
     Source: Jiang et al. 2021 (SAIR), algorithm 1, and the MetaIRN report, section 3; encoder,
-    positions and flags are ours.
+    positions, flags and the redistribution are ours.
     """
 
-    def __init__(self, spec: EpisodeSpec, encoder_width: int = 32, **learning: Any) -> None:
+    def __init__(
+        self,
+        spec: EpisodeSpec,
+        head: Head = "linear",
+        tokens: Sequence[str] = ALL_PARTS,
+        encoder_width: int = 32,
+        null_slot: bool = True,
+        sharpness: float = 1.0,
+        **learning: Any,
+    ) -> None:
         super().__init__(spec, **learning)
+        if head not in get_args(Head):
+            raise ValueError(
+                f"head={head} is not allowed: it must be one of {', '.join(get_args(Head))}."
+            )
         if encoder_width < 2 or encoder_width % 2:
             raise ValueError(
                 f"encoder_width={encoder_width} is not allowed: it must be even and at least 2 "
                 "(layer normalisation over one number is a constant)."
             )
+        if not 0 < sharpness < float("inf"):
+            raise ValueError(
+                f"sharpness={sharpness} is not allowed: it must be above 0 and finite."
+            )
         self.encoder_width = encoder_width
-        # Reward, time from the start, time to the end, first flag, last flag.
-        features = spec.observation_size + spec.action_size + 5
-        self.encoder = linear(features, encoder_width, gain=math.sqrt(2))
-        self.attend = SelfAttention(encoder_width)
-        self.norm = nn.LayerNorm(encoder_width)
-        # Small, not zero: a zero head would pass no gradient to the attention.
-        self.head = linear(encoder_width, 1, gain=0.1)
-
-    def features(self, episodes: EpisodeBatch) -> Float[Tensor, "B T F"]:
-        """What the network reads of each step."""
-        rewards, lengths = episodes.rewards, episodes.lengths[:, None]
-        steps = torch.arange(rewards.shape[1], device=rewards.device)
-        since_start = (steps / lengths).to(rewards.dtype)
-        extra = [
-            rewards / self.reward_scale,
-            since_start,
-            1.0 - since_start,
-            (steps == 0).to(rewards.dtype).expand_as(rewards),
-            (steps == lengths - 1).to(rewards.dtype),
-        ]
-        actions = episodes.encoded_actions(self.spec)
-        return torch.cat([episodes.acted_on, actions, torch.stack(extra, dim=-1)], dim=-1)
+        self.tokens = StepTokens(spec, tokens, encoder_width)
+        if head == "redistribution":
+            self.spread = RedistributionAttention(encoder_width, null_slot, sharpness)
+        else:
+            self.attend = SelfAttention(encoder_width)
+            self.norm = nn.LayerNorm(encoder_width)
+            # Small, not zero: a zero head would pass no gradient to the attention.
+            self.head = linear(encoder_width, 1, gain=0.1)
+        self.redistributes = head == "redistribution"
+        self.finish()
 
     def encoded(self, episodes: EpisodeBatch) -> Float[Tensor, "B T d"]:
-        """h."""
+        """What the linear head's attention sees of each step: h'."""
         rewards = episodes.rewards
         positions = sinusoidal_positions(
             rewards.shape[1], self.encoder_width, rewards.dtype, rewards.device
         )
-        return tanh(self.encoder(self.features(episodes))) + positions
+        return self.tokens(episodes, self.reward_scale) + positions
 
     def attention(self, episodes: EpisodeBatch) -> Float[Tensor, "B T T"]:
         """How much step t (row) attends to step j (column)."""
+        if self.redistributes:
+            return self.spread.weights(self.tokens(episodes, self.reward_scale), episodes.mask)
         return self.attend.weights(self.encoded(episodes), episodes.mask)
 
     def intrinsic_rewards(self, episodes: EpisodeBatch) -> Float[Tensor, "B T"]:
-        """r_in."""
+        """r_in, in units of reward."""
+        if self.redistributes:
+            moved = episodes.rewards[:, None, :] @ self.attention(episodes)
+            return moved.squeeze(1) - episodes.rewards
         encoded = self.encoded(episodes)
         mixed = self.norm(encoded + self.attend(encoded, episodes.mask))
-        return tanh(self.head(mixed).squeeze(-1))
+        return self.reward_scale * tanh(self.head(mixed).squeeze(-1))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor
 
 from metairn.credit_assignment.assigner import Credit, CreditAssigner
+from metairn.credit_assignment.pretrained import load_weights
 from metairn.episodes import EpisodeBatch, EpisodeSpec
 
 InnerUpdateName = Literal["sgd", "adam", "normalised"]
@@ -24,45 +25,102 @@ class MetaLearning:
         inner_update: U, the imagined policy update (objectives.meta_gradient).
         inner_learning_rate: its step size; None for the policy's own learning rate.
         inner_steps: k, updates that are unrolled.
-        outer_data: episodes of the outer loss: the inner ones (`same`), others of the same batch
+        outer_data: episodes of the outer loss: the inner ones (`same`), others of the same data
             (`held_out`), or fresh ones from the updated policy (`next`).
+        meta_steps: outer updates in each iteration before the policy moves; 0 takes one with each
+            minibatch that the policy learns from instead.
+        inner_starts: M, policy updates that each of the meta_steps imagines side by side.
+        inner_episodes: episodes of each imagined update; None for an equal share of half of them.
+        replay_iterations: K, iterations whose episodes the meta_steps use, the present one's too.
+        max_importance_ratio: bound on how much a step of an earlier policy may weigh.
+        credit_average: share of the old in a running mean of the reward network's weights, which
+            is what the policy then learns from; 0 for the newest.
     """
 
-    inner_update: InnerUpdateName
-    inner_learning_rate: float | None
-    inner_steps: int
-    outer_data: OuterData
+    inner_update: InnerUpdateName = "sgd"
+    inner_learning_rate: float | None = None
+    inner_steps: int = 1
+    outer_data: OuterData = "same"
+    meta_steps: int = 0
+    inner_starts: int = 1
+    inner_episodes: int | None = None
+    replay_iterations: int = 1
+    max_importance_ratio: float = 5.0
+    credit_average: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("inner_update", self.inner_update, get_args(InnerUpdateName)),
+            ("outer_data", self.outer_data, get_args(OuterData)),
+        ):
+            if value not in known:
+                raise ValueError(
+                    f"{name}={value} is not allowed: it must be one of {', '.join(known)}."
+                )
+        rate = self.inner_learning_rate
+        if rate is not None and not 0 < rate < float("inf"):
+            raise ValueError(
+                f"inner_learning_rate={rate} is not allowed: it must be above 0 and finite."
+            )
+        least = {"inner_steps": 1, "meta_steps": 0, "inner_starts": 1, "replay_iterations": 1}
+        if self.inner_episodes is not None:
+            least["inner_episodes"] = 1
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is not allowed: it must be at least {minimum}."
+                )
+        if not 1 <= self.max_importance_ratio < float("inf"):
+            raise ValueError(
+                f"max_importance_ratio={self.max_importance_ratio} is not allowed: it must be at "
+                "least 1 and finite."
+            )
+        if not 0 <= self.credit_average < 1:
+            raise ValueError(
+                f"credit_average={self.credit_average} is not allowed: it must be at least 0 and "
+                "below 1."
+            )
+        if self.meta_steps and self.outer_data == "next":
+            raise ValueError(
+                f"meta_steps={self.meta_steps} is not allowed with outer_data=next: these episodes "
+                "are there only after the policy has moved."
+            )
 
 
 class MetaLearnedReward(CreditAssigner):
-    """r'_t = r_t + c s r_in,t, with r_in in (-1, 1) and s the size of the extrinsic rewards.
+    """r'_t = r_t + c r_in,t, with r_in learned by the meta-gradient.
 
     Args:
         spec: sizes of observations and actions.
         intrinsic_coefficient: c, at least 0.
         credit_learning_rate: step size of the reward network, above 0.
-        inner_update: sgd, adam or normalised.
-        inner_learning_rate: step size of the inner update; None for the policy's.
-        inner_steps: k, at least 1.
-        outer_data: same, held_out or next.
+        mixed_discount: gamma of the return of r'; None for that of the extrinsic return, 0 if r'_t
+            is all the credit of action t.
+        mixed_gae_lambda: the same for lambda.
+        extrinsic_share: share of the extrinsic advantage in what the policy learns from, 0 to 1.
+        pretrained: file of a network that was trained before; None for a random one.
+        frozen: whether the network stays as it is.
+        meta_learning: settings of MetaLearning.
 
     Raises:
         ValueError: if one of these is out of its range.
 
-    Source: Zheng et al. 2018 (LIRPG), equation 3; the unit s is ours.
+    Source: Zheng et al. 2018 (LIRPG), equation 3.
     """
 
-    learns_by: ClassVar[Literal["nothing", "meta_gradient", "own_loss"]] = "meta_gradient"
+    learns_by: Literal["nothing", "meta_gradient", "own_loss"] = "meta_gradient"
 
     def __init__(
         self,
         spec: EpisodeSpec,
         intrinsic_coefficient: float = 0.1,
         credit_learning_rate: float = 1e-3,
-        inner_update: InnerUpdateName = "sgd",
-        inner_learning_rate: float | None = None,
-        inner_steps: int = 1,
-        outer_data: OuterData = "same",
+        mixed_discount: float | None = None,
+        mixed_gae_lambda: float | None = None,
+        extrinsic_share: float = 0.0,
+        pretrained: str | None = None,
+        frozen: bool = False,
+        **meta_learning: Annotated[Any, MetaLearning],
     ) -> None:
         super().__init__(spec)
         if not 0 <= intrinsic_coefficient < float("inf"):
@@ -70,34 +128,42 @@ class MetaLearnedReward(CreditAssigner):
                 f"intrinsic_coefficient={intrinsic_coefficient} is not allowed: "
                 "it must be at least 0 and finite."
             )
-        for name, value, known in (
-            ("inner_update", inner_update, get_args(InnerUpdateName)),
-            ("outer_data", outer_data, get_args(OuterData)),
+        if not 0 < credit_learning_rate < float("inf"):
+            raise ValueError(
+                f"credit_learning_rate={credit_learning_rate} is not allowed: it must be above 0 "
+                "and finite."
+            )
+        for name, share in (
+            ("mixed_discount", mixed_discount),
+            ("mixed_gae_lambda", mixed_gae_lambda),
+            ("extrinsic_share", extrinsic_share),
         ):
-            if value not in known:
-                raise ValueError(
-                    f"{name}={value} is not allowed: it must be one of {', '.join(known)}."
-                )
-        for name, rate in (
-            ("credit_learning_rate", credit_learning_rate),
-            ("inner_learning_rate", inner_learning_rate),
-        ):
-            if rate is not None and not 0 < rate < float("inf"):
-                raise ValueError(f"{name}={rate} is not allowed: it must be above 0 and finite.")
-        if inner_steps < 1:
-            raise ValueError(f"inner_steps={inner_steps} is not allowed: it must be at least 1.")
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name}={share} is not allowed: it must be from 0 to 1.")
         self.intrinsic_coefficient = intrinsic_coefficient
         self.credit_learning_rate = credit_learning_rate
-        self.meta_learning = MetaLearning(
-            inner_update, inner_learning_rate, inner_steps, outer_data
-        )
+        self.discount = mixed_discount
+        self.gae_lambda = mixed_gae_lambda
+        self.extrinsic_share = extrinsic_share
+        self.meta_learning = MetaLearning(**meta_learning)
+        self.pretrained = pretrained
+        if frozen:
+            self.learns_by = "nothing"
+
+    def finish(self) -> None:
+        """Once the networks are built: takes the pretrained weights.
+
+        Raises:
+            ValueError: if the file does not fit.
+        """
+        if self.pretrained is not None:
+            load_weights(self.pretrained, self)
 
     @abstractmethod
     def intrinsic_rewards(self, episodes: EpisodeBatch) -> Float[Tensor, "B T"]:
-        """r_in, bounded by one."""
+        """r_in, in units of reward."""
 
     def forward(self, episodes: EpisodeBatch) -> Credit:
         """Extrinsic plus weighted intrinsic rewards, as a new tensor."""
-        unit = self.intrinsic_coefficient * self.reward_scale
         intrinsic = self.intrinsic_rewards(episodes) * episodes.mask
-        return Credit(rewards=episodes.rewards + unit * intrinsic)
+        return Credit(rewards=episodes.rewards + self.intrinsic_coefficient * intrinsic)

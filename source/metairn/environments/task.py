@@ -6,6 +6,7 @@ which reward. It is no gymnasium environment; `adapters.py` makes it one.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -77,7 +78,13 @@ class BatchedTask(ABC):
         fixed_episode_length: length of every episode in steps; None where it varies.
         observation_low: smallest value an observation can take, a number or (D,).
         observation_high: largest value an observation can take, a number or (D,).
+
+    Attributes:
+        evaluation_parameters: parameters that are others when a policy is evaluated, for controls
+            that train on something else than they measure; the returns above are those measured.
     """
+
+    evaluation_parameters: Mapping[str, object] = {}
 
     def __init__(
         self,

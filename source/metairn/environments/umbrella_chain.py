@@ -8,6 +8,8 @@ import numpy as np
 
 from metairn.environments.task import Array, BatchedTask, real_number, whole_number
 
+PAYMENTS = ("decision", "inverted", "chance")
+
 
 class UmbrellaChain(BatchedTask):
     """Decide at the first step whether to take the umbrella; be paid for it at the last.
@@ -18,6 +20,10 @@ class UmbrellaChain(BatchedTask):
         r_t = distractor_reward * c_t                              for t < L-1
         r_{L-1} = final_reward * (+1 if h_L == n_L else -1)
 
+    Two controls tell a method that learns what earned a reward from one that knows the answer:
+    `payment="inverted"` pays for the opposite decision, and `payment="chance"` by a coin, so that
+    there is nothing to learn.
+
     need is a fair coin per episode; have is one too until h_1 := a_0. No later action matters.
     The observation after t steps, (3 + num_distractors,), dimensionless, is
     [need, have, 1 - t / L, num_distractors fair bits drawn anew at every step].
@@ -27,6 +33,7 @@ class UmbrellaChain(BatchedTask):
         num_distractors: uninformative bits in the observation, at least 0.
         distractor_reward: size of the noise reward, finite and not negative, in reward units.
         final_reward: size of the decisive reward, finite and positive, in reward units.
+        payment: what the last reward is paid for: decision, inverted or chance.
 
     Raises:
         ValueError: if a parameter is outside its range.
@@ -43,7 +50,15 @@ class UmbrellaChain(BatchedTask):
         num_distractors: int = 0,
         distractor_reward: float = 0.1,
         final_reward: float = 10.0,
+        payment: str = "decision",
     ) -> None:
+        if payment not in PAYMENTS:
+            raise ValueError(
+                f"payment={payment} is not allowed: it must be one of {', '.join(PAYMENTS)}."
+            )
+        self.payment = payment
+        if payment == "chance":  # Measured is whether a policy decides, for whatever reason.
+            self.evaluation_parameters = {"payment": "decision"}
         self.length = whole_number("length", length, at_least=1)
         self.num_distractors = whole_number("num_distractors", num_distractors, at_least=0)
         self.distractor_reward = real_number("distractor_reward", distractor_reward)
@@ -66,12 +81,14 @@ class UmbrellaChain(BatchedTask):
         return self.rng.random((n, coins_per_slot)) < 0.5
 
     def _initial_state(self, n: int) -> dict[str, Array]:
-        coins = self._fair_coins(n, 2 + self.num_distractors)
-        return {
+        by_chance = self.payment == "chance"
+        coins = self._fair_coins(n, 2 + self.num_distractors + by_chance)
+        state = {
             "need": coins[:, 0].astype(np.int64),
             "have": coins[:, 1].astype(np.int64),
-            "distractors": coins[:, 2:],
+            "distractors": coins[:, 2 : 2 + self.num_distractors],
         }
+        return state | ({"luck": coins[:, -1]} if by_chance else {})
 
     def _transition(self, actions: Array) -> tuple[Array, Array]:
         state, steps = self.state, self.steps
@@ -81,9 +98,16 @@ class UmbrellaChain(BatchedTask):
         state["distractors"] = coins[:, 1:]
         state["have"] = np.where(steps == 1, actions, state["have"])
         terminated = steps == self.length
-        final = np.where(state["have"] == state["need"], self._final, -self._final)
+        final = np.where(self._earned(), self._final, -self._final)
         noise = np.where(coins[:, 0], self._noise, -self._noise)
         return np.where(terminated, final, noise), terminated
+
+    def _earned(self) -> Array:
+        """Whether the last reward, if it comes now, is positive."""
+        if self.payment == "chance":
+            return self.state["luck"]
+        right = self.state["have"] == self.state["need"]
+        return right if self.payment == "decision" else ~right
 
     def _observe(self) -> Array:
         observations = np.empty((self.steps.size, self.observation_size), dtype=np.float32)
@@ -94,8 +118,12 @@ class UmbrellaChain(BatchedTask):
         return observations
 
     def oracle_policy(self, observations: Array) -> Array:
-        """Return a = need at every observation: (..., D) float32 to (...) int64."""
-        return observations[..., 0].astype(np.int64)
+        """Return the decision that is paid for, a = need unless inverted, at every observation.
+
+        (..., D) float32 to (...) int64. Where chance pays, no policy is better than another.
+        """
+        need = observations[..., 0].astype(np.int64)
+        return 1 - need if self.payment == "inverted" else need
 
     def ground_truth_credit(
         self, observations: Array, actions: Array, rewards: Array, lengths: Array
@@ -103,9 +131,10 @@ class UmbrellaChain(BatchedTask):
         """Return G[b, 0, L-1] = 1 and zero elsewhere, (B, T, T) float32, a read-only view.
 
         The other rewards are coin tosses, which no action causes. If T < L, as in a fragment cut
-        before its end, the decisive reward is absent and G is zero. Arguments as in BatchedTask.
+        before its end, the decisive reward is absent and G is zero; so it is where chance pays.
+        Arguments as in BatchedTask.
         """
         num_episodes, num_steps = rewards.shape
         credit = np.zeros((num_steps, num_steps), dtype=np.float32)
-        credit[:1, self.length - 1 : self.length] = 1.0
+        credit[:1, self.length - 1 : self.length] = self.payment != "chance"
         return np.broadcast_to(credit, (num_episodes, num_steps, num_steps))

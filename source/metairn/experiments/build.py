@@ -24,6 +24,7 @@ from metairn.experiments.settings import (
     resolve_target,
 )
 from metairn.intrinsic_attention_ppo import IntrinsicAttentionPPOConfig
+from metairn.intrinsic_attention_ppo.lifetimes import Lifetimes
 from metairn.intrinsic_attention_ppo.rl_module import episode_spec
 
 # What the yaml files say beside constructor arguments.
@@ -96,7 +97,8 @@ def build_experiment(composed: DictConfig) -> Experiment:
     arguments = checked_arguments("training", TrainingSettings, config["training"])
     training = construct("training", TrainingSettings, arguments)
     env, env_config, task = _environment(config["environment"])
-    algorithm = _algorithm(config, training, env, env_config, task)
+    lifetimes = _lifetimes(config)
+    algorithm = _algorithm(config, training, env, env_config, task).training(lifetimes=lifetimes)
     # As checked, so that 1 and 1.0 are one configuration.
     kept = {k: v for k, v in config.items() if k not in NOT_OF_A_RUN}
     kept["training"] = config["training"] | arguments
@@ -122,6 +124,8 @@ def _partition(config: dict[str, Any]) -> list[tuple[str, Any]]:
             f"environment.partition_by={keys} is not allowed: it must list keys of environment."
         )
     varying = [(key, environment[key]) for key in keys]
+    if "lifetimes" in config:  # Each has an environment of its own.
+        varying = [("lifetimes", config["lifetimes"]["name"])]
     return [
         ("method", config["method"]["name"]),
         ("environment", environment["name"]),
@@ -152,6 +156,25 @@ def _environment(group: dict[str, Any]) -> tuple[str, dict[str, Any], BatchedTas
     return f"metairn.environments:metairn/{target.__name__}-v0", arguments, made
 
 
+def _lifetimes(config: dict[str, Any]) -> Lifetimes | None:
+    """The policies' lifetimes, each of their environments tried once."""
+    if "lifetimes" not in config:
+        return None
+    values = {key: value for key, value in config["lifetimes"].items() if key != "name"}
+    arguments = checked_arguments("lifetimes", Lifetimes, values)
+    lifetimes: Lifetimes = construct("lifetimes", Lifetimes, arguments)
+    specs = set()
+    for task in lifetimes.combinations:
+        env, env_config, _ = _environment(config["environment"] | task)
+        specs.add(_spec(config, env, env_config))
+    if len(specs) > 1:
+        raise BadInput(
+            "lifetimes.environment is not allowed: all lifetimes must have observations and "
+            "actions of the same size."
+        )
+    return lifetimes
+
+
 def _algorithm(
     config: dict[str, Any],
     training: TrainingSettings,
@@ -172,7 +195,8 @@ def _algorithm(
             "ground-truth credit."
         )
     check_episodes(training, task)
-    check_outer_data(getattr(assigner, "meta_learning", None), training, task)
+    if assigner.learns_by == "meta_gradient":
+        check_outer_data(getattr(assigner, "meta_learning", None), training, task)
     share = -(-training.train_batch_env_steps // max(training.num_learners, 1))
     return (
         IntrinsicAttentionPPOConfig()

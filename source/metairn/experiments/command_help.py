@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 CONFIGS = Path(__file__).parent / "configs"
-GROUPS = ("method", "environment", "training")
-TUNE_GROUPS = (*GROUPS, "tuner")
+TUNED_GROUPS = ("method", "environment", "training")
+GROUPS = (*TUNED_GROUPS, "lifetimes")
+TUNE_GROUPS = (*TUNED_GROUPS, "tuner")
 LAUNCHERS = "hydra/launcher"
 
 EXAMPLES = """\

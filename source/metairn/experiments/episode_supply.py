@@ -34,7 +34,13 @@ def check_episodes(training: TrainingSettings, task: BatchedTask | None) -> None
 def check_outer_data(
     meta_learning: Any, training: TrainingSettings, task: BatchedTask | None
 ) -> None:
-    """Refuses outer data that the run will never have."""
+    """Refuses outer data that the run will never have.
+
+    Args:
+        meta_learning: of the method; None if it does not learn by the meta-gradient.
+        training: the training group.
+        task: what the environment knows of itself.
+    """
     if meta_learning is None:
         return
     length = task.fixed_episode_length if task is not None else None
@@ -50,13 +56,29 @@ def check_outer_data(
             f"method.outer_data=next is not allowed with training.num_learners="
             f"{training.num_learners}: a checkpoint holds the waiting episodes of one learner only."
         )
-    if meta_learning.outer_data == "held_out" and length is not None:
-        learners = max(training.num_learners, 1)
-        episodes = -(-training.train_batch_env_steps // length) // learners
-        if episodes < 2 * training.minibatches:
+    if meta_learning.replay_iterations > 1 and training.num_learners > 1:
+        raise BadInput(
+            f"method.replay_iterations={meta_learning.replay_iterations} is not allowed with "
+            f"training.num_learners={training.num_learners}: a checkpoint holds the earlier "
+            "episodes of one learner only."
+        )
+    if length is None:
+        return
+    learners = max(training.num_learners, 1)
+    episodes = -(-training.train_batch_env_steps // length) // learners
+    if meta_learning.meta_steps:
+        updates = meta_learning.inner_starts * meta_learning.inner_steps
+        wanted = updates * (meta_learning.inner_episodes or 1) + 1
+        if episodes < wanted:
             raise BadInput(
-                "method.outer_data=held_out is not allowed here: "
+                f"method.meta_steps={meta_learning.meta_steps} is not allowed here: "
                 f"training.train_batch_env_steps={training.train_batch_env_steps} gives {episodes} "
-                f"episodes for training.minibatches={training.minibatches}, and each minibatch "
-                "needs two."
+                f"episodes, and inner_starts, inner_steps and inner_episodes need {wanted}."
             )
+    elif meta_learning.outer_data == "held_out" and episodes < 2 * training.minibatches:
+        raise BadInput(
+            "method.outer_data=held_out is not allowed here: "
+            f"training.train_batch_env_steps={training.train_batch_env_steps} gives {episodes} "
+            f"episodes for training.minibatches={training.minibatches}, and each minibatch needs "
+            "two."
+        )

@@ -131,17 +131,24 @@ def resolve_target(group: str, path: Any, bases: tuple[type, ...]) -> type:
 
 
 def constructor_schema(target: type, skip: Sequence[str] = ()) -> dict[str, Any]:
-    """Names and annotated types of a constructor's arguments, through **kwargs to its bases."""
+    """Names and annotated types of a constructor's arguments, through **kwargs to its bases.
+
+    Keyword arguments annotated with Annotated[Any, other] are those of the other class instead.
+    """
     schema: dict[str, Any] = {}
     for cls in target.__mro__:
         if "__init__" not in vars(cls):
             continue
-        hints = typing.get_type_hints(vars(cls)["__init__"])
+        hints = typing.get_type_hints(vars(cls)["__init__"], include_extras=True)
         parameters = list(inspect.signature(vars(cls)["__init__"]).parameters.values())[1:]
         for p in parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in skip:
                 schema.setdefault(p.name, hints.get(p.name, Any))
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        rest = [hints.get(p.name) for p in parameters if p.kind is p.VAR_KEYWORD]
+        others = getattr(rest[0], "__metadata__", ()) if rest else ()
+        for other in others:
+            schema = constructor_schema(other) | schema
+        if not rest or others:
             break
     return schema
 

@@ -36,6 +36,7 @@ class IntrinsicAttentionPPO(PPO):
     def setup(self, config: AlgorithmConfig) -> None:
         """Builds runners and learners; evaluation runners are built when they are first needed."""
         self._evaluation_runners: dict[int, EpisodeEnvRunner] = {}
+        self._lifetime: int | None = None
         super().setup(config)
 
     @property
@@ -47,6 +48,7 @@ class IntrinsicAttentionPPO(PPO):
     def training_step(self) -> None:
         """One iteration: about `total_train_batch_size` env steps of whole episodes."""
         started = time.perf_counter()
+        self._enter_lifetime()
         episodes = self._sample_episodes()
         if not episodes:
             return
@@ -66,6 +68,31 @@ class IntrinsicAttentionPPO(PPO):
         }
         self.metrics.log_dict(figures, window=1)
 
+    @property
+    def env_config(self) -> dict[str, Any]:
+        """Parameters of the environment that the present policy learns in."""
+        given, lifetimes = dict(self.config.env_config), self.config.lifetimes
+        if lifetimes is None:
+            return given
+        return given | lifetimes.task(self._lifetime or 0, self.config.seed or 0)
+
+    def _enter_lifetime(self) -> None:
+        """At a lifetime's first iteration, or the first one after a checkpoint was restored."""
+        lifetimes, now = self.config.lifetimes, self.training_iteration
+        if lifetimes is None or lifetimes.index(now) == self._lifetime:
+            return
+        self._lifetime = index = lifetimes.index(now)
+        env_config, begins = self.env_config, now % lifetimes.iterations == 0
+        self.learner_group.foreach_learner(
+            lambda learner: learner.enter_lifetime(index, env_config, begins)
+        )
+        self.env_runner_group.foreach_env_runner(
+            lambda runner: runner.change_environment(env_config),
+            local_env_runner=self.config.num_env_runners == 0,
+        )
+        self._stop_evaluation_runners()
+        self._sync_actor()
+
     def _sync_actor(self) -> None:
         """Gives the runners the policy that was learned."""
         if self.env_runner_group.num_remote_env_runners() == 0:
@@ -84,7 +111,9 @@ class IntrinsicAttentionPPO(PPO):
         """
         learners = max(1, self.config.num_learners)
         settings = self.config.credit_assigner_settings
-        halves = 2 if settings.get("outer_data") == "held_out" else 1
+        # With meta_steps, minibatches are the policy's alone.
+        halved = settings.get("outer_data") == "held_out" and not settings.get("meta_steps")
+        halves = 2 if halved else 1
         if num_episodes // learners < halves * self.config.num_minibatches:
             raise ValueError(
                 f"{num_episodes} episodes are too few for {learners} learners with "
@@ -138,6 +167,9 @@ class IntrinsicAttentionPPO(PPO):
         if slots not in self._evaluation_runners:
             config = self.config.copy(copy_frozen=False)
             config.in_evaluation = True
+            task = known_task(self.config.env, self.env_config)
+            changes = {} if task is None else task.evaluation_parameters
+            config.env_config = self.env_config | changes
             config.num_env_runners = 0
             config.num_envs_per_env_runner = slots
             self._evaluation_runners[slots] = EpisodeEnvRunner(config=config, worker_index=0)
@@ -156,13 +188,17 @@ class IntrinsicAttentionPPO(PPO):
 
     def credit_maps(self, episodes: list[SingleAgentEpisode]) -> dict[str, np.ndarray]:
         """What the method makes of some episodes: arrays for files and figures."""
-        task = known_task(self.config.env, dict(self.config.env_config))
+        task = known_task(self.config.env, self.env_config)
         batch = to_episode_batch(episodes, task)
         results = self.learner_group.foreach_learner(lambda learner: learner.credit_maps(batch))
         return next(iter(results)).get()
 
     def cleanup(self) -> None:
         """Closes the evaluation environments too."""
+        self._stop_evaluation_runners()
+        super().cleanup()
+
+    def _stop_evaluation_runners(self) -> None:
         for runner in self._evaluation_runners.values():
             runner.stop()
-        super().cleanup()
+        self._evaluation_runners.clear()

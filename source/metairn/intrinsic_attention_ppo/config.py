@@ -16,6 +16,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from metairn.credit_assignment.assigner import CreditAssigner
 from metairn.credit_assignment.ppo import PPO as PlainPPO
+from metairn.intrinsic_attention_ppo.lifetimes import Lifetimes
 
 Schedule = float | list[list[float]]
 
@@ -55,6 +56,7 @@ class IntrinsicAttentionPPOConfig(PPOConfig):
         self.hidden_sizes: Sequence[int] = (64, 64)
         self.critic_lr: Schedule = 1e-2
         self.num_minibatches = 1
+        self.lifetimes: Lifetimes | None = None
         # The tuned PPO for long chains; RLlib's own defaults hardly learn here.
         self.lr = 3e-3
         self.gamma = 1.0
@@ -82,6 +84,7 @@ class IntrinsicAttentionPPOConfig(PPOConfig):
         hidden_sizes: Sequence[int] = NotProvided,
         critic_lr: Schedule = NotProvided,
         num_minibatches: int = NotProvided,
+        lifetimes: Lifetimes | None = NotProvided,
         **kwargs: Any,
     ) -> IntrinsicAttentionPPOConfig:
         """Sets training options; those not named here are PPOConfig's.
@@ -92,6 +95,7 @@ class IntrinsicAttentionPPOConfig(PPOConfig):
             hidden_sizes: hidden layers of the actor and of each value head.
             critic_lr: learning rate of the value heads; `lr` is the actor's.
             num_minibatches: parts that each epoch's episodes are split into.
+            lifetimes: policies that learn one after the other; None for one.
         """
         super().training(**kwargs)
         given = {
@@ -100,6 +104,7 @@ class IntrinsicAttentionPPOConfig(PPOConfig):
             "hidden_sizes": hidden_sizes,
             "critic_lr": critic_lr,
             "num_minibatches": num_minibatches,
+            "lifetimes": lifetimes,
         }
         for name, value in given.items():
             if value is not NotProvided:

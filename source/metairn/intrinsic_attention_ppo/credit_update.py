@@ -3,7 +3,8 @@
 The method chooses the episodes of the outer loss. `same`: the inner ones. `held_out`: each
 minibatch is halved, one half inner, one outer. `next`: the last k inner steps of an iteration are
 kept, and imagined again when the next episodes, which the policy they led to has collected, are
-there.
+there. With meta_steps, the outer updates come before the policy moves, on this iteration's episodes
+and some earlier ones, and the policy then learns from credit that stays as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
+from metairn.intrinsic_attention_ppo.replay import Replay, split_for_meta_step
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
 from metairn.intrinsic_attention_ppo.update import Rollout, mixed_advantages
 from metairn.objectives.meta_gradient import (
@@ -63,26 +65,65 @@ class CreditUpdate:
     def __init__(self, learner: IntrinsicAttentionLearner) -> None:
         self.learner = learner
         self.pending: InnerStart | None = None
+        self.replay = Replay()
+        self.newest: Tensor | None = None
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
+
+    @property
+    def fixes_credit(self) -> bool:
+        """Whether the credit stays as it is while the policy learns from it."""
+        learns_by = self.learner.networks.credit_assigner.learns_by
+        early = self.assigner is not None and self.assigner.meta_learning.meta_steps > 0
+        return early or learns_by == "nothing"
 
     @property
     def assigner(self) -> MetaLearnedReward | None:
         """The method, if the meta-gradient is what it learns by."""
         assigner = self.learner.networks.credit_assigner
-        return assigner if isinstance(assigner, MetaLearnedReward) else None
+        learns = assigner.learns_by == "meta_gradient"
+        return assigner if learns and isinstance(assigner, MetaLearnedReward) else None
+
+    def begin_lifetime(self) -> None:
+        """Forgets what earlier policies did."""
+        self.pending = None
+        self.replay = Replay()
 
     def begin(self, rollout: Rollout) -> None:
         """At an iteration's start: with `next`, these are the episodes that were waited for."""
         self.losses, self.norms = [], []
         if self.assigner is not None and self.pending is not None:
-            gradient = self._gradient(self.pending, rollout)
-            self.note(self.learner.parts.step(gradient, self.learner.config.grad_clip))
+            self._move(self._gradient(self.pending, rollout))
             self.pending = None
+
+    def before_policy(self, rollout: Rollout) -> None:
+        """The meta_steps, on the rollout and those of earlier iterations, if the method has any.
+
+        The module's weights are the running mean; the newest, which the steps move, are kept here.
+        """
+        if self.assigner is None or not self.fixes_credit:
+            return
+        settings = self.assigner.meta_learning
+        pool = self.replay.extended(rollout, settings, self.learner)
+        weights = self.learner.parts.vectors["credit_assigner"].data
+        before = weights.clone()
+        if self.newest is not None:
+            weights.copy_(self.newest)
+        for _ in range(settings.meta_steps):
+            starts, outer = split_for_meta_step(pool, settings, self.learner._generator)
+            found = [self._gradient(self._start(start), outer or start[-1]) for start in starts]
+            sums = zip(*(each["credit_assigner"] for each in found), strict=True)
+            self._move({"credit_assigner": [torch.stack(parts).mean(0) for parts in sums]})
+        if settings.credit_average:
+            self.newest = weights.clone()
+            weights.lerp_(before, settings.credit_average)
+
+    def _move(self, gradient: Mapping[str, Sequence[Tensor]]) -> None:
+        self.note(self.learner.parts.step(gradient, self.learner.config.grad_clip))
 
     def reads_policy_gradient(self, position: int) -> bool:
         """Whether the policy's gradient on this minibatch is the first inner gradient too."""
-        if self.assigner is None:
+        if self.assigner is None or self.fixes_credit:
             return False
         settings = self.assigner.meta_learning
         return settings.outer_data == "same" and position % settings.inner_steps == 0
@@ -97,7 +138,7 @@ class CreditUpdate:
             position: which of them the policy learns from now.
             policy_gradient: of the policy's loss on it, with its graph, if `reads_policy_gradient`.
         """
-        if self.assigner is None:
+        if self.assigner is None or self.fixes_credit:
             return {}
         settings = self.assigner.meta_learning
         inner = minibatches[position : position + settings.inner_steps]
@@ -194,13 +235,14 @@ class CreditUpdate:
         return {"credit_assigner": gradient}
 
     def get_state(self) -> bytes:
-        """The inner steps that wait for fresh episodes."""
+        """Inner steps that wait for fresh episodes, earlier episodes and the newest weights."""
         buffer = io.BytesIO()
-        torch.save(self.pending, buffer)
+        torch.save((self.pending, self.replay.batches, self.newest), buffer)
         return buffer.getvalue()
 
     def set_state(self, state: bytes) -> None:
         """Restores what `get_state` gave, on this learner's device."""
         device = next(self.learner.networks.parameters()).device
         # The file is the run's own checkpoint, which RLlib unpickles anyway.
-        self.pending = torch.load(io.BytesIO(state), map_location=device, weights_only=False)
+        held = torch.load(io.BytesIO(state), map_location=device, weights_only=False)
+        self.pending, self.replay.batches, self.newest = held

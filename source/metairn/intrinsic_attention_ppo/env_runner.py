@@ -45,6 +45,21 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self.sampling_round = 0
         seed = self.config.seed
         self._base_seed = seed if seed is not None else secrets.randbits(63)
+        self._note_episode_length()
+
+    def change_environment(self, env_config: dict[str, Any]) -> None:
+        """Goes on with another environment of the same kind.
+
+        Args:
+            env_config: its parameters.
+        """
+        changed = self.config.copy(copy_frozen=False)
+        changed.env_config = env_config
+        self.config: Any = changed
+        self.make_env()
+        self._note_episode_length()
+
+    def _note_episode_length(self) -> None:
         task = getattr(self.env.unwrapped, "task", None) if self.env is not None else None
         self._episode_length = getattr(task, "fixed_episode_length", None)
 

@@ -23,6 +23,7 @@ from ray.rllib.utils.metrics import (
 from torch import Tensor
 
 from metairn.episodes import EpisodeBatch
+from metairn.intrinsic_attention_ppo.connectors import known_task
 from metairn.intrinsic_attention_ppo.credit_update import CreditUpdate
 from metairn.intrinsic_attention_ppo.measurement import credit_maps, measure
 from metairn.intrinsic_attention_ppo.parts import Parts
@@ -38,6 +39,7 @@ from metairn.intrinsic_attention_ppo.update import (
     Rollout,
     make_rollout,
     mixed_advantages,
+    policy_advantages,
     split_into_minibatches,
     value_head_loss,
 )
@@ -80,8 +82,11 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
     @property
     def mixed_horizon(self) -> Horizon:
         """gamma and lambda of the return of r'."""
-        discount = self.networks.credit_assigner.discount
-        return Horizon(self.config.gamma if discount is None else discount, self.config.lambda_)
+        assigner, own = self.networks.credit_assigner, self.extrinsic_horizon
+        return Horizon(
+            own.discount if assigner.discount is None else assigner.discount,
+            own.gae_lambda if assigner.gae_lambda is None else assigner.gae_lambda,
+        )
 
     @property
     def mixed_critic(self) -> ValueHead:
@@ -157,6 +162,8 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         critics = (networks.extrinsic_value, self.mixed_critic)
         rollout = make_rollout(episodes, *critics, self.extrinsic_horizon, reduce_sum)
         self._credit_update.begin(rollout)
+        self._update_scales(rollout)
+        self._credit_update.before_policy(rollout)
         minibatches = split_into_minibatches(
             self._prepared(rollout),
             self.config.num_epochs,
@@ -178,21 +185,26 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         return metrics
 
     @torch.no_grad()
-    def _prepared(self, rollout: Rollout) -> Rollout:
-        """Moves the running scales of rewards and returns, and fixes the credit if none is learned.
+    def _update_scales(self, rollout: Rollout) -> None:
+        """Moves the running scales of rewards and returns; the rollout's values stay as they are.
 
-        The rollout's values stay as they are. After `begin`: an inner step that waited is imagined
-        with the scale that it was taken with.
+        After `begin`: an inner step that waited is imagined with the scale that it was taken with.
         """
         networks, episodes = self.networks, rollout.episodes
         assigner = networks.credit_assigner
         assigner.update_scale(episodes, reduce_sum)
         networks.extrinsic_value.update_scale(rollout.extrinsic_targets, episodes.mask, reduce_sum)
-        advantages = mixed_advantages(assigner, rollout, self.mixed_horizon)
         if assigner.needs_mixed_critic:
+            advantages = mixed_advantages(assigner, rollout, self.mixed_horizon)
             targets = advantages + rollout.mixed_values
             networks.mixed_value.update_scale(targets, episodes.mask, reduce_sum)
-        if assigner.learns_by == "nothing":
+
+    @torch.no_grad()
+    def _prepared(self, rollout: Rollout) -> Rollout:
+        """The rollout with its credit, unless that is learned while the policy is."""
+        assigner = self.networks.credit_assigner
+        if self._credit_update.fixes_credit:
+            advantages = mixed_advantages(assigner, rollout, self.mixed_horizon)
             return rollout.with_fixed_credit(advantages).without_ground_truth()
         return rollout if assigner.needs_ground_truth else rollout.without_ground_truth()
 
@@ -216,8 +228,9 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         share = self._credit_update.reads_policy_gradient(position)
         with torch.set_grad_enabled(share):
             advantages = mixed_advantages(assigner, rollout, self.mixed_horizon)
+            wanted = policy_advantages(assigner, rollout, advantages, reduce_sum)
         policy_loss = self.policy_loss(self.entropy_coefficient)
-        losses = {"actor": policy_loss(networks.actor(observations), rollout, advantages)}
+        losses = {"actor": policy_loss(networks.actor(observations), rollout, wanted)}
         gradients = self.parts.gradients(losses, create_graph=True) if share else {}
         gradients |= self._credit_update.gradient(minibatches, position, gradients.get("actor"))
         rest = {} if share else dict(losses)
@@ -232,6 +245,21 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         gradients |= self.parts.gradients(rest)
         self._credit_update.note(self.parts.step(gradients, self.config.grad_clip))
         return {LOSS_NAMES[part]: loss.detach() for part, loss in (losses | rest).items()}
+
+    def enter_lifetime(self, index: int, env_config: dict[str, Any], begins: bool) -> None:
+        """Makes ready for a lifetime's episodes and, where it begins, forgets the last policy.
+
+        Args:
+            index: of the lifetime.
+            env_config: of its environment.
+            begins: false if a checkpoint from the middle of it has been restored.
+        """
+        for piece in self._learner_connector.connectors:
+            piece.task = known_task(self.config.env, env_config)
+        if begins:
+            self.networks.begin_lifetime(index)
+            self.parts.forget(set(self.parts.vectors) - {"credit_assigner"})
+            self._credit_update.begin_lifetime()
 
     def credit_maps(self, episodes: EpisodeBatch) -> dict[str, np.ndarray]:
         """See measurement.credit_maps."""

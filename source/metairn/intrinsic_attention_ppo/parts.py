@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -48,6 +48,12 @@ class Parts:
             self.vectors, self.optimizer.param_groups, self._schedules, strict=True
         ):
             group["lr"] = self.learning_rates[name] = float(schedule.update(timestep=env_steps))
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Adam begins anew for the named parts."""
+        for name in names:
+            for moment in self.optimizer.state.get(self.vectors[name], {}).values():
+                moment.zero_()
 
     def gradients(
         self, losses: Mapping[str, Tensor], create_graph: bool = False

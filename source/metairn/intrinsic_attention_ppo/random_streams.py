@@ -18,6 +18,7 @@ class Stream(IntEnum):
     EVALUATION_EPISODES = 1
     MINIBATCHES = 2
     NETWORKS = 3
+    LIFETIMES = 4
 
 
 def derive_seed(seed: int, stream: Stream, *counters: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -39,6 +41,15 @@ def episode_spec(observation_space: Any, action_space: Any) -> EpisodeSpec:
     )
 
 
+@contextlib.contextmanager
+def _torch_seed(seed: int | None, *counters: int) -> Iterator[None]:
+    """Borrows torch's generator: everything else stays as random as it was."""
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(derive_seed(seed, Stream.NETWORKS, *counters))
+        yield
+
+
 class IntrinsicAttentionModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
     """Actor, extrinsic value head, mixed value head (if needed) and credit assigner.
 
@@ -55,21 +66,36 @@ class IntrinsicAttentionModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI
     def setup(self) -> None:
         """Builds the networks from model_config, with random numbers of their own."""
         settings = self.model_config
-        spec = episode_spec(self.observation_space, self.action_space)
-        hidden = settings["hidden_sizes"]
-        seed = settings["seed"]
-        with torch.random.fork_rng(devices=[]):
-            if seed is not None:
-                # Torch's generator is borrowed: everything else stays as random as it was.
-                torch.manual_seed(derive_seed(seed, Stream.NETWORKS))
-            self.actor = Policy(spec.observation_size, spec.action_size, spec.discrete, hidden)
+        self.spec = episode_spec(self.observation_space, self.action_space)
+        with _torch_seed(settings["seed"]):
+            self.actor = self._new_actor()
             if self.inference_only:
                 return
-            self.extrinsic_value = ValueHead(spec.observation_size, hidden)
+            self.extrinsic_value = self._new_value_head()
             assigner = settings["credit_assigner"]
-            self.credit_assigner = assigner(spec, **settings["credit_assigner_settings"])
+            self.credit_assigner = assigner(self.spec, **settings["credit_assigner_settings"])
             if self.credit_assigner.needs_mixed_critic:
-                self.mixed_value = ValueHead(spec.observation_size, hidden)
+                self.mixed_value = self._new_value_head()
+
+    def _new_actor(self) -> Policy:
+        spec, hidden = self.spec, self.model_config["hidden_sizes"]
+        return Policy(spec.observation_size, spec.action_size, spec.discrete, hidden)
+
+    def _new_value_head(self) -> ValueHead:
+        return ValueHead(self.spec.observation_size, self.model_config["hidden_sizes"])
+
+    def begin_lifetime(self, index: int) -> None:
+        """Draws actor and value heads anew, in place; the credit assigner stays what it is.
+
+        Args:
+            index: of the lifetime; with the module's seed it determines the networks.
+        """
+        with _torch_seed(self.model_config["seed"], index):
+            self.actor.load_state_dict(self._new_actor().state_dict())
+            for head in (self.extrinsic_value, getattr(self, "mixed_value", None)):
+                if head is not None:
+                    head.load_state_dict(self._new_value_head().state_dict())
+        self.credit_assigner.begin_lifetime()
 
     def get_non_inference_attributes(self) -> list[str]:
         """What env runners do not need."""

@@ -55,6 +55,7 @@ class Rollout:
         mixed_next_values: V(o_{t+1}) of the same.
         weights: see objectives.advantages.step_weights.
         fixed_advantages: A_t of r', not normalised; None while the credit is being learned.
+        importance: how much each step counts, where not all do alike; None if they do.
     """
 
     episodes: EpisodeBatch
@@ -64,6 +65,7 @@ class Rollout:
     mixed_next_values: Float[Tensor, "B T"]
     weights: Float[Tensor, "B T"]
     fixed_advantages: Float[Tensor, "B T"] | None = None
+    importance: Float[Tensor, "B T"] | None = None
 
     def select(
         self,
@@ -86,7 +88,8 @@ class Rollout:
             name: None if part is None else part.index_select(0, indices)[:, :steps]
             for name, part in parts.items()
         }
-        weights = step_weights(episodes.mask, reduce_sum, episodes.rewards.dtype)
+        dtype = episodes.rewards.dtype
+        weights = step_weights(episodes.mask, reduce_sum, dtype, chosen["importance"])
         return Rollout(episodes, weights=weights, **chosen)
 
     def with_fixed_credit(self, advantages: Float[Tensor, "B T"]) -> Rollout:
@@ -153,6 +156,27 @@ def mixed_advantages(
     if credit.weights is None:
         return gae(errors, horizon.discount, horizon.gae_lambda)
     return weighted_advantages(errors, credit.weights)
+
+
+def policy_advantages(
+    assigner: CreditAssigner,
+    rollout: Rollout,
+    mixed: Float[Tensor, "B T"],
+    reduce_sum: ReduceSum = identity,
+) -> Float[Tensor, "B T"]:
+    """w A_ex / std(A_ex) + (1-w) A_mix / std(A_mix), both less their means; A_mix itself if w = 0.
+
+    Args:
+        assigner: gives w, the extrinsic share.
+        rollout: with A_ex.
+        mixed: A_mix, the advantages of r'.
+        reduce_sum: sum over learners.
+    """
+    share = assigner.extrinsic_share
+    if share == 0.0:
+        return mixed
+    extrinsic = normalise(rollout.extrinsic_advantages, rollout.weights, reduce_sum)
+    return share * extrinsic + (1 - share) * normalise(mixed, rollout.weights, reduce_sum)
 
 
 @dataclass(frozen=True)

@@ -96,14 +96,23 @@ def gae(errors: Float[Tensor, "B T"], discount: float, gae_lambda: float) -> Flo
 
 
 def step_weights(
-    mask: Bool[Tensor, "B T"], reduce_sum: ReduceSum = identity, dtype: torch.dtype = torch.float32
+    mask: Bool[Tensor, "B T"],
+    reduce_sum: ReduceSum = identity,
+    dtype: torch.dtype = torch.float32,
+    importance: Float[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T"]:
     """1 / (steps of all learners) where a step exists and 0 elsewhere.
 
     A sum with these weights, summed over learners, is the mean over all their steps, whatever each
     one's share: gradients of it add up to the gradient of one learner with all episodes.
+
+    Args:
+        mask: which steps exist.
+        reduce_sum: sum over learners.
+        dtype: of the weights.
+        importance: how much each step counts; None if all count alike.
     """
-    exists = mask.to(dtype)
+    exists = mask.to(dtype) if importance is None else importance * mask
     return exists / reduce_sum(exists.sum())
 
 

@@ -1,0 +1,79 @@
+"""Files of credit assigners: what meta-training leaves behind, and what deploys it elsewhere."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from metairn.credit_assignment.assigner import CreditAssigner
+
+FORMAT = 1
+
+
+def save_assigner(path: Path, assigner: CreditAssigner, settings: dict[str, Any]) -> None:
+    """Writes a few KB: class, sizes, settings and weights, but not what belongs to one task.
+
+    Args:
+        path: of the file.
+        assigner: to save.
+        settings: its constructor's keyword arguments, for whoever looks into the file.
+    """
+    weights = {name: p.detach().cpu().clone() for name, p in assigner.named_parameters()}
+    content = {
+        "format": FORMAT,
+        "class": type(assigner).__name__,
+        "observation_size": assigner.spec.observation_size,
+        "action_size": assigner.spec.action_size,
+        "discrete": assigner.spec.discrete,
+        "settings": settings,
+        "weights": weights,
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def load_weights(path: str, assigner: CreditAssigner) -> None:
+    """Gives the assigner a file's weights.
+
+    Args:
+        path: of the file.
+        assigner: built with the settings that it is to have.
+
+    Raises:
+        ValueError: one sentence, if the file cannot be read or is of another network.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version, name = content["format"], content["class"]
+        weights = content["weights"]
+    except FileNotFoundError:
+        raise ValueError(f"pretrained={path} is not allowed: there is no such file.") from None
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"pretrained={path} is not allowed: it is no file of a credit assigner."
+        ) from error
+    if version != FORMAT:
+        raise ValueError(
+            f"pretrained={path} is not allowed: it has format {version}, this version reads "
+            f"{FORMAT}."
+        )
+    if name != type(assigner).__name__:
+        raise ValueError(
+            f"pretrained={path} is not allowed: it holds a {name}, not a {type(assigner).__name__}."
+        )
+    own = {key: tuple(p.shape) for key, p in assigner.named_parameters()}
+    given = {key: tuple(p.shape) for key, p in weights.items()}
+    if own != given:
+        sizes = {k: content.get(k) for k in ("observation_size", "action_size", "discrete")}
+        raise ValueError(
+            f"pretrained={path} is not allowed: it was trained with {content['settings']} for "
+            f"{sizes}, and its weights {given} do not fit {own}."
+        )
+    with torch.no_grad():
+        for key, parameter in assigner.named_parameters():
+            parameter.copy_(weights[key])
