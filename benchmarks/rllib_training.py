@@ -19,10 +19,21 @@ from metairn.experiments.build import Experiment, build_experiment
 from metairn.experiments.job_configuration import job_configuration
 from metairn.experiments.ray_cluster import start_ray
 
-# An outer update at every minibatch, on the episodes that are there: the dearest regular case.
+# The reward network over whole steps, and an outer update at every minibatch on the episodes that
+# are there: the dearest regular case.
 METHODS: dict[str, tuple[str, ...]] = {
     "ppo": ("method=ppo",),
-    "meta_irn": ("method=meta_irn", "method.inner_steps=1", "method.outer_data=same"),
+    "meta_irn": (
+        "method=meta_irn",
+        "method.head=linear",
+        "method.tokens=[observation,action,reward,position,flags]",
+        "method.encoder_width=32",
+        "method.mixed_discount=null",
+        "method.extrinsic_share=0",
+        "method.outer_data=same",
+        "method.meta_steps=0",
+        "method.replay_iterations=1",
+    ),
 }
 
 

@@ -1,6 +1,6 @@
 """EpisodeBatch: padding, masks, bootstrapping, and the ways in and out."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -151,3 +151,18 @@ def test_a_batch_read_from_arrays_does_not_share_their_memory(random_episodes):
     before = read.rewards.clone()
     arrays["rewards"][:] = 7.0
     assert torch.equal(read.rewards, before)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_concatenated_batches_are_one_batch_of_all_episodes(random_episodes, discrete):
+    both = random_episodes((3, 5, 1, 4), discrete=discrete)
+    parts = [both.select(torch.tensor([0])), both.select(torch.tensor([1, 2, 3]))]
+    assert [part.mask.shape[1] for part in parts] == [3, 5]
+    assert_same(EpisodeBatch.concatenate(parts), both)
+    assert EpisodeBatch.concatenate([both]) is both
+
+
+def test_concatenated_batches_know_a_ground_truth_only_if_all_do(random_episodes):
+    known = random_episodes((3, 5))
+    unknown = replace(known, ground_truth=None)
+    assert EpisodeBatch.concatenate([known, unknown]).ground_truth is None

@@ -106,7 +106,11 @@ def test_attention_is_what_the_network_looks_with(meta_irn, episodes):
 def test_learned_rewards_are_added_in_the_unit_of_the_extrinsic_ones(meta_irn, episodes):
     meta_irn.reward_scale.fill_(5.0)
     intrinsic = meta_irn.intrinsic_rewards(episodes)
-    expected = episodes.rewards + 0.1 * 5.0 * intrinsic * episodes.mask
+    encoded = meta_irn.encoded(episodes)
+    mixed = meta_irn.norm(encoded + meta_irn.attend(encoded, episodes.mask))
+    by_hand = 5.0 * meta_irn.head(mixed).squeeze(-1).tanh()
+    torch.testing.assert_close(intrinsic, by_hand)
+    expected = episodes.rewards + 0.1 * intrinsic * episodes.mask
     torch.testing.assert_close(meta_irn(episodes).rewards, expected)
 
 

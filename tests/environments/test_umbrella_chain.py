@@ -134,3 +134,47 @@ def test_bad_parameters_are_refused_in_one_sentence(name, values):
 
 def test_smallest_parameters_are_accepted():
     UmbrellaChain(length=1, num_distractors=0, distractor_reward=0.0, final_reward=1e-3)
+
+
+def returns_of(decide, payment, episodes=400):
+    task = UmbrellaChain(3, distractor_reward=0.0, payment=payment)
+    observations = task.reset(np.random.default_rng(0), episodes)
+    total = np.zeros(episodes)
+    for _ in range(3):
+        observations, rewards, _, _ = task.step(decide(task, observations))
+        total += rewards
+    return total
+
+
+def take_what_is_needed(_task, observations):
+    return observations[..., 0].astype(np.int64)
+
+
+def test_inverted_payment_pays_for_the_opposite_decision():
+    assert (returns_of(take_what_is_needed, "decision") == 10.0).all()
+    assert (returns_of(take_what_is_needed, "inverted") == -10.0).all()
+    best = returns_of(lambda task, seen: task.oracle_policy(seen), "inverted")
+    assert (best == 10.0).all()
+
+
+def test_payment_by_chance_is_a_fair_coin_whatever_is_decided():
+    paid = [
+        returns_of(decide, "chance")
+        for decide in (take_what_is_needed, lambda task, seen: 1 - take_what_is_needed(task, seen))
+    ]
+    np.testing.assert_array_equal(*paid)
+    assert {*np.unique(paid[0])} == {-10.0, 10.0}
+    assert abs(np.mean(paid[0] > 0) - 0.5) < 0.08
+    task = UmbrellaChain(3, payment="chance")
+    zeros = np.zeros((2, 3), np.float32)
+    truth = task.ground_truth_credit(np.zeros((2, 3, 3)), zeros, zeros, np.array([3, 3]))
+    assert not truth.any()
+    assert task.evaluation_parameters == {"payment": "decision"}
+    assert UmbrellaChain(3).evaluation_parameters == {}
+
+
+def test_unknown_payment_is_refused_in_one_sentence():
+    with pytest.raises(
+        ValueError, match=r"^payment=cash is not allowed: it must be one of [^.]*\.$"
+    ):
+        UmbrellaChain(payment="cash")

@@ -8,6 +8,7 @@ from metairn.experiments.command_help import options
 from metairn.experiments.settings import BadInput
 
 META_IRN = "method=meta_irn"
+WITH_POLICY = [META_IRN, "method.meta_steps=0", "method.replay_iterations=1"]
 GYMNASIUM = "environment=gymnasium"
 SHORT = "training.budget_env_steps=1000"
 
@@ -31,13 +32,43 @@ MISTAKES = {
     "less than a batch": (["training.budget_env_steps=999"], ["=999", "=1000"]),
     "one wide encoder": ([META_IRN, "method.encoder_width=1"], ["encoder_width=1", "even"]),
     "odd encoder": ([META_IRN, "method.encoder_width=3"], ["encoder_width=3", "even"]),
-    "next of one batch": ([META_IRN, "method.outer_data=next", SHORT], ["outer_data=next", "two"]),
+    "next of one batch": ([*WITH_POLICY, "method.outer_data=next", SHORT], ["=next", "two"]),
+    "next before the policy": (
+        [META_IRN, "method.outer_data=next"],
+        ["method.meta_steps=10", "outer_data=next"],
+    ),
+    "meta steps of one episode": (
+        [META_IRN, "environment.length=1000"],
+        ["method.meta_steps=10", "gives 1", "need 2"],
+    ),
+    "replay of two learners": (
+        [META_IRN, "training.num_learners=2", "training.train_batch_env_steps=2000"],
+        ["method.replay_iterations=5", "training.num_learners=2"],
+    ),
+    "no pretrained file": ([META_IRN, "method.pretrained=no.pt"], ["method.pretrained=no.pt"]),
+    "lifetimes of nothing": (
+        ["lifetimes=umbrella_chains", "lifetimes.iterations=0"],
+        ["lifetimes.iterations=0", "at least 1"],
+    ),
+    "lifetimes of a wrong task": (
+        ["lifetimes=umbrella_chains", "lifetimes.environment.length=[0]"],
+        ["environment.length=0"],
+    ),
+    "lifetimes without a list": (
+        ["lifetimes=umbrella_chains", "lifetimes.environment.length=3"],
+        ["lifetimes.environment.length=3", "must be a list."],
+    ),
+    "lifetimes that differ in size": (
+        ["lifetimes=umbrella_chains", "+lifetimes.environment.num_distractors=[0,1]"],
+        ["lifetimes.environment", "same size"],
+    ),
+    "unknown lifetimes": (["lifetimes=long"], ["lifetimes=long", "umbrella_chains"]),
     "unknown outer data": (
         [META_IRN, "method.outer_data=banana"],
         ["method.outer_data=banana", "same, held_out, next"],
     ),
     "held out of one episode": (
-        [META_IRN, "method.outer_data=held_out", "environment.length=1000"],
+        [*WITH_POLICY, "method.outer_data=held_out", "environment.length=1000"],
         ["method.outer_data=held_out", "minibatch"],
     ),
     "negative seed": (["seed=-1"], ["seed=-1", "from 0"]),
@@ -67,7 +98,7 @@ MISTAKES = {
     "class no method": (["method._target_=builtins.dict"], ["builtins.dict"]),
     "more minibatches than episodes": (["training.minibatches=50"], ["training.minibatches=50"]),
     "next of one episode": (
-        [META_IRN, "method.outer_data=next", "environment.length=2000", SHORT[:-4] + "2000"],
+        [*WITH_POLICY, "method.outer_data=next", "environment.length=2000", SHORT[:-4] + "2000"],
         ["method.outer_data=next"],
     ),
     "endless coefficient": ([META_IRN, "method.intrinsic_coefficient=inf"], ["coefficient=inf"]),

@@ -38,7 +38,7 @@ def settings_of(group, option):
 
 def test_groups_of_the_help_are_the_folders():
     folders = {path.name for path in CONFIGS.iterdir() if any(path.glob("*.yaml"))}
-    assert {*TUNE_GROUPS, "study"} == folders
+    assert {*GROUPS, *TUNE_GROUPS, "study"} == folders
 
 
 def test_help_explains_every_study_and_every_way_to_run_a_sweep():

@@ -18,6 +18,16 @@ METHODS = [
     (MetaIRN, {"outer_data": "held_out", "inner_steps": 3}),
     (MetaIRN, {"outer_data": "next", "inner_steps": 3, "inner_update": "adam"}),
     (LIRPG, {"outer_data": "next"}),
+    (
+        MetaIRN,
+        {
+            "head": "redistribution",
+            "outer_data": "held_out",
+            "meta_steps": 2,
+            "replay_iterations": 2,
+            "credit_average": 0.5,
+        },
+    ),
 ]
 BOTH = pytest.mark.parametrize(("method", "settings"), METHODS)
 

@@ -15,6 +15,9 @@ from metairn.credit_assignment.ppo import PPO
 from metairn.intrinsic_attention_ppo.rllib_workarounds import WholeEpisodes
 
 CARTPOLE = {"env": "CartPole-v1"}
+MOVED = {"head": "redistribution", "mixed_discount": 0.0, "extrinsic_share": 0.5}
+BEFORE = MOVED | {"outer_data": "same", "meta_steps": 2, "inner_episodes": 20}
+EARLIER = MOVED | {"outer_data": "held_out", "meta_steps": 2, "replay_iterations": 2}
 NEXT = {"outer_data": "next", "inner_update": "adam"}
 # Name: method, its settings, training options, number of updates.
 ONCE = {"num_epochs": 1}
@@ -35,6 +38,7 @@ KEPT_EQUAL = {
     "MetaIRN held_out": (MetaIRN, {"outer_data": "held_out"}, {"num_minibatches": 2}, 3),
     "MetaIRN next in minibatches": (MetaIRN, NEXT | {"inner_steps": 3}, {"num_minibatches": 2}, 3),
 }
+KEPT_EQUAL["MetaIRN moves rewards"] = (MetaIRN, EARLIER, {"num_minibatches": 2}, 3)
 JOBS = COMPARED_WITH_ONE | KEPT_EQUAL
 
 

@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from metairn.networks.attention import SelfAttention, sinusoidal_positions
+from metairn.networks.attention import (
+    RedistributionAttention,
+    SelfAttention,
+    sinusoidal_positions,
+)
 
 MASK = torch.tensor([[True, True, True, False], [True] * 4, [True, False, False, False]])
 
@@ -94,3 +98,52 @@ def test_in_parts_it_is_the_same_attention_at_every_order(attend, steps, monkeyp
     for one, other in zip(whole, derivatives(), strict=True):
         torch.testing.assert_close(one, other)
     assert len(calls) == -(-3 // max(1, max_weights // 16))
+
+
+def redistribution(steps, null_slot=True, sharpness=2.0):
+    torch.manual_seed(3)
+    return RedistributionAttention(steps.shape[-1], null_slot, sharpness).to(steps)
+
+
+@pytest.mark.parametrize("null_slot", [True, False])
+def test_redistribution_is_the_softmax_written_out(null_slot):
+    steps, mask = torch.randn(2, 5, 4, dtype=torch.float64), torch.ones(2, 5, dtype=torch.bool)
+    mask[1, 3:] = False
+    layer = redistribution(steps, null_slot).requires_grad_(False)
+    weights = layer.weights(steps, mask)
+    for b, length in enumerate((5, 3)):
+        for k in range(length):
+            scale = 2.0 * math.log(k + 2) / math.log(4)
+            query = layer.query(steps[b, k])
+            logits = [scale * float(query @ layer.key(steps[b, t])) / 2.0 for t in range(k + 1)]
+            null = [scale * float(layer.null(steps[b, k]))] if null_slot else []
+            total = sum(math.exp(x) for x in logits + null)
+            for t in range(5):
+                expected = math.exp(logits[t]) / total if t <= k else 0.0
+                assert float(weights[b, k, t]) == pytest.approx(expected, abs=1e-12)
+    assert not weights[1, 3:].any()
+
+
+def test_without_a_null_slot_the_whole_reward_is_spread():
+    steps, mask = torch.randn(3, 6, 4), torch.ones(3, 6, dtype=torch.bool)
+    whole = redistribution(steps, null_slot=False).weights(steps, mask).sum(dim=-1)
+    torch.testing.assert_close(whole, torch.ones(3, 6))
+    kept = redistribution(steps).weights(steps, mask).sum(dim=-1)
+    assert (kept < 1).all()
+
+
+def test_redistribution_is_as_sharp_over_a_thousand_steps_as_over_ten():
+    """One step stands out from all others, which are alike, by a logit of ln 4 x 2."""
+    shares = []
+    for num_steps in (10, 1000):
+        layer = RedistributionAttention(1, null_slot=False)
+        with torch.no_grad():
+            layer.query.weight.fill_(2.0 * math.log(4))
+            layer.key.weight.fill_(1.0)
+        steps = torch.zeros(1, num_steps, 1)
+        steps[0, 0] = steps[0, -1] = 1.0
+        weights = layer.weights(steps, torch.ones(1, num_steps, dtype=torch.bool))
+        shares.append(float(weights[0, -1, 0]))
+    # exp(2 ln(k+2)) against k steps of exp(0) and one more of its own kind.
+    assert shares[0] == pytest.approx(11**2 / (2 * 11**2 + 8), rel=1e-5)
+    assert shares[1] == pytest.approx(1001**2 / (2 * 1001**2 + 998), rel=1e-5)

@@ -204,6 +204,9 @@ def _as_type(key: str, value: Any, wanted: Any) -> Any:
         if origin in (list, Sequence) and isinstance(value, list):
             inner = typing.get_args(option)[0]
             return [_as_type(key, item, inner) for item in value]
+        if origin is Mapping and isinstance(value, dict):
+            inner = typing.get_args(option)[1]
+            return {name: _as_type(f"{key}.{name}", item, inner) for name, item in value.items()}
     allowed = " or ".join(_describe(option) for option in _options(wanted))
     raise BadInput(f"{key}={value} is not allowed: it must be {allowed}.")
 
@@ -226,4 +229,7 @@ def _describe(option: Any) -> str:
         return names[option]
     if typing.get_origin(option) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(option)))
-    return "a list, each item " + _describe(typing.get_args(option)[0])
+    if typing.get_origin(option) is Mapping:
+        return "a mapping, each value " + _describe(typing.get_args(option)[1])
+    inner = typing.get_args(option)[0]
+    return "a list" if inner is Any else f"a list, each item {_describe(inner)}"

@@ -75,6 +75,7 @@ class TrainingRun:
         try:
             self._begin(algorithm)
             self._train(algorithm)
+            algorithm.save_credit_assigner(self.record.folder / "credit_assigner.pt")
             return self.record.finish()
         finally:
             algorithm.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,17 @@ class IntrinsicAttentionPPO(PPO):
         batch = to_episode_batch(episodes, task)
         results = self.learner_group.foreach_learner(lambda learner: learner.credit_maps(batch))
         return next(iter(results)).get()
+
+    def save_credit_assigner(self, path: Path) -> None:
+        """Writes what the method has learned, if it learns, into one small file for `pretrained`.
+
+        Args:
+            path: of the file, on a disk that the learners share.
+        """
+        chosen = self.config.credit_assigner
+        if chosen.learns_by != "nothing" and not self.config.credit_assigner_settings.get("frozen"):
+            name = str(path.absolute())
+            self.learner_group.foreach_learner(lambda learner: learner.save_credit_assigner(name))
 
     def cleanup(self) -> None:
         """Closes the evaluation environments too."""

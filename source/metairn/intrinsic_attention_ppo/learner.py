@@ -8,6 +8,7 @@ checkpoints, and several learners at once.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
+from metairn.credit_assignment.pretrained import save_assigner
 from metairn.episodes import EpisodeBatch
 from metairn.intrinsic_attention_ppo.connectors import known_task
 from metairn.intrinsic_attention_ppo.credit_update import CreditUpdate
@@ -264,6 +266,11 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
     def credit_maps(self, episodes: EpisodeBatch) -> dict[str, np.ndarray]:
         """See measurement.credit_maps."""
         return credit_maps(self.networks, episodes, self.mixed_horizon)
+
+    def save_credit_assigner(self, path: str) -> None:
+        """Writes what the method has learned, for other runs to take."""
+        settings = self.config.credit_assigner_settings
+        save_assigner(Path(path), self.networks.credit_assigner, dict(settings))
 
     def _log(self, metrics: dict[str, float], num_steps: int) -> None:
         rates = {f"{name}_learning_rate": r for name, r in self.parts.learning_rates.items()}

@@ -1,0 +1,60 @@
+"""Files of trained credit assigners, and what is said when one does not fit."""
+
+import pytest
+import torch
+
+from metairn.credit_assignment.lirpg import LIRPG
+from metairn.credit_assignment.meta_irn import MetaIRN
+from metairn.credit_assignment.pretrained import save_assigner
+
+SETTINGS = {"head": "redistribution", "tokens": ["reward", "flags"], "encoder_width": 8}
+
+
+@pytest.fixture
+def saved(make_spec, tmp_path):
+    torch.manual_seed(1)
+    assigner, path = MetaIRN(make_spec(True), **SETTINGS), tmp_path / "assigner.pt"
+    assigner.reward_scale.fill_(7.0)
+    save_assigner(path, assigner, SETTINGS)
+    return assigner, str(path)
+
+
+def test_a_saved_network_is_the_same_network_on_another_environment(saved, make_spec):
+    assigner, path = saved
+    torch.manual_seed(2)
+    other = MetaIRN(make_spec(False), pretrained=path, **SETTINGS)
+    for one, two in zip(assigner.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert float(other.reward_scale) == 1.0, "the size of rewards is the task's"
+
+
+def test_frozen_learns_nothing_and_a_frozen_random_network_is_possible(make_spec):
+    assert MetaIRN(make_spec(True), **SETTINGS).learns_by == "meta_gradient"
+    assert MetaIRN(make_spec(True), frozen=True, **SETTINGS).learns_by == "nothing"
+
+
+def test_a_file_takes_a_few_kilobytes(saved):
+    import os
+
+    assert os.path.getsize(saved[1]) < 10_000
+
+
+def test_what_does_not_fit_is_refused_in_one_sentence(saved, make_spec, tmp_path):
+    _, path = saved
+    spec, damaged, future = make_spec(True), tmp_path / "damaged.pt", tmp_path / "future.pt"
+    damaged.write_bytes(b"no file of torch's")
+    torch.save(torch.load(path, weights_only=True) | {"format": 99}, future)
+    wider = SETTINGS | {"encoder_width": 16}
+    observing = SETTINGS | {"tokens": ["observation", "reward"]}
+    mistakes = [
+        ("no such file", lambda: MetaIRN(spec, pretrained="nowhere.pt", **SETTINGS)),
+        ("no file of a credit assigner", lambda: MetaIRN(spec, pretrained=str(damaged))),
+        ("format 99", lambda: MetaIRN(spec, pretrained=str(future), **SETTINGS)),
+        ("holds a MetaIRN, not a LIRPG", lambda: LIRPG(spec, pretrained=path)),
+        ("do not fit", lambda: MetaIRN(spec, pretrained=path, **wider)),
+        ("do not fit", lambda: MetaIRN(spec, pretrained=path, **observing)),
+    ]
+    for said, mistake in mistakes:
+        with pytest.raises(ValueError, match=r"^pretrained=.* is not allowed: [^\n]*\.$") as error:
+            mistake()
+        assert said in str(error.value)

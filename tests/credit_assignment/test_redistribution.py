@@ -1,0 +1,103 @@
+"""MetaIRN with the redistribution head: the rewards there are, moved to who earned them."""
+
+import jaxtyping
+import pytest
+import torch
+
+from metairn.credit_assignment.meta_irn import MetaIRN
+from metairn.credit_assignment.step_tokens import ALL_PARTS, StepTokens
+
+LENGTHS = (3, 6, 1, 4)
+
+
+def redistribution(spec, **settings):
+    torch.manual_seed(0)
+    options = {"head": "redistribution", "encoder_width": 8, "intrinsic_coefficient": 1.0}
+    return MetaIRN(spec, **(options | settings)).double()
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_each_reward_goes_where_the_attention_says(random_episodes, make_spec, discrete):
+    episodes = random_episodes(LENGTHS, discrete=discrete)
+    assigner = redistribution(make_spec(discrete))
+    share, moved = assigner.attention(episodes), assigner(episodes).rewards
+    for b, length in enumerate(LENGTHS):
+        for t in range(length):
+            got = sum(share[b, k, t] * episodes.rewards[b, k] for k in range(t, length))
+            torch.testing.assert_close(moved[b, t], got)
+        assert not moved[b, length:].any()
+
+
+def test_without_a_null_slot_no_reward_is_lost(random_episodes, make_spec):
+    episodes = random_episodes(LENGTHS)
+    assigner = redistribution(make_spec(True), null_slot=False)
+    torch.testing.assert_close(assigner(episodes).rewards.sum(dim=1), episodes.returns())
+
+
+def test_a_part_of_the_way_is_the_coefficient(random_episodes, make_spec):
+    episodes = random_episodes(LENGTHS)
+    whole = redistribution(make_spec(True))(episodes).rewards
+    half = redistribution(make_spec(True), intrinsic_coefficient=0.5)(episodes).rewards
+    torch.testing.assert_close(half, 0.5 * (whole + episodes.rewards))
+
+
+@pytest.mark.parametrize("part", ALL_PARTS)
+def test_a_token_shows_its_parts_and_nothing_else(random_episodes, make_spec, part):
+    episodes = random_episodes((4, 4))
+    tokens = StepTokens(make_spec(True), [part], 8).double()
+    seen = tokens.features(episodes, torch.tensor(2.0))
+    time = torch.arange(4) / 4
+    expected = {
+        "observation": episodes.acted_on,
+        "action": torch.nn.functional.one_hot(episodes.actions, 2).double(),
+        "reward": episodes.rewards[..., None] / 2.0,
+        "position": torch.stack([time, 1 - time], dim=-1).double().expand(2, -1, -1),
+        "flags": torch.tensor([[1.0, 0], [0, 0], [0, 0], [0, 1]]).double().expand(2, -1, -1),
+    }
+    torch.testing.assert_close(seen, expected[part])
+
+
+def test_all_parts_together_are_what_the_linear_head_sees(random_episodes, make_spec):
+    episodes = random_episodes((4, 4))
+    scale = torch.tensor(2.0)
+    whole = StepTokens(make_spec(True), ALL_PARTS, 8).double().features(episodes, scale)
+    parts = [StepTokens(make_spec(True), [part], 8).features(episodes, scale) for part in ALL_PARTS]
+    torch.testing.assert_close(whole, torch.cat(parts, dim=-1))
+
+
+def test_position_alone_knows_nothing_of_what_happened(random_episodes, make_spec):
+    assigner = redistribution(make_spec(True), tokens=["position", "flags"])
+    first, second = random_episodes((5, 5), seed=1), random_episodes((5, 5), seed=2)
+    torch.testing.assert_close(assigner.attention(first), assigner.attention(second))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("head", "quadratic"),
+        ("tokens", []),
+        ("tokens", ["colour"]),
+        ("tokens", ["reward", "reward"]),
+        ("sharpness", 0.0),
+        ("sharpness", float("nan")),
+        ("mixed_discount", 1.5),
+        ("mixed_gae_lambda", -0.1),
+        ("extrinsic_share", 2.0),
+        ("meta_steps", -1),
+        ("inner_starts", 0),
+        ("inner_episodes", 0),
+        ("replay_iterations", 0),
+        ("max_importance_ratio", 0.5),
+        ("max_importance_ratio", float("inf")),
+        ("credit_average", 1.0),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(make_spec, monkeypatch, name, value):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match=rf"^{name}=.* is not allowed: it must [^\n]*\.$"):
+        redistribution(make_spec(True), **{name: value})
+
+
+def test_fresh_episodes_are_too_late_for_meta_steps(make_spec):
+    with pytest.raises(ValueError, match=r"^meta_steps=2 is not allowed with outer_data=next"):
+        redistribution(make_spec(True), meta_steps=2, outer_data="next")
