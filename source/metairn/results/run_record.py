@@ -5,6 +5,7 @@
     provenance.json  code, versions, host            DONE             hash of the configuration
     checkpoint/      RLlib's checkpoint              credit/          credit maps (npz)
     tensorboard/     event files                     error.txt        traceback, if it failed
+    credit_assigner.pt  what the method has learned
 
 Every file but metrics.jsonl is replaced in one step; DONE is written last. A folder belongs to one
 configuration and, while a run goes on, to one process.
