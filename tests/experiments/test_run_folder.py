@@ -75,7 +75,8 @@ def scalars_of(event_file):
 def test_files_are_exactly_the_promised_ones(run):
     folder = run[0]
     names = {path.name for path in folder.iterdir()} - {".lock"}
-    assert names == {
+    learned = {"credit_assigner.pt"} if "method=meta_irn" in str(folder) else set()
+    assert names == learned | {
         "config.yaml",
         "metrics.jsonl",
         "metrics.parquet",
@@ -184,7 +185,8 @@ def test_credit_maps_are_of_the_start_and_of_every_tenth_of_the_budget(run):
             assert maps["ground_truth"].shape == (batch, length, length)
         if "attention" in maps:
             assert maps["attention"].shape == (batch, length, length)
-            np.testing.assert_allclose(maps["attention"].sum(-1), 1.0, rtol=1e-5)
+            kept = maps["attention"].sum(-1)  # The rest of a reward is thrown away.
+            assert ((kept > 0) & (kept < 1 + 1e-5)).all()
 
 
 def test_tensorboard_shows_what_metrics_say(run):

@@ -131,7 +131,7 @@ def test_the_search_space_is_no_part_of_a_run(method):
 
 
 def test_what_the_command_line_gives_is_fixed():
-    made = plan("method=meta_irn", "training.epochs=4", "method.outer_data=next")
+    made = plan("method=meta_irn", "training.epochs=4", "method.outer_data=same")
     assert not {"training.epochs", "method.outer_data"} & set(made.space.definition)
-    assert made.fixed == {"training.epochs": 4, "method.outer_data": "next"}
+    assert made.fixed == {"training.epochs": 4, "method.outer_data": "same"}
     assert plan("training.num_threads=2", "training.evaluation_episodes=9").fixed == {}

@@ -32,6 +32,7 @@ SMALL = (
 FOLDER = "runs/tuning/meta_irn__umbrella_chain/bohb"
 
 MISTAKES = {
+    "what takes another's": (["method=oracle"], ["method=oracle", "ppo"]),
     "unknown setting": (
         ["+method.search_space.foo={low:0,high:1}", "method=meta_irn"],
         ["method.search_space.foo", "encoder_width", "intrinsic_coefficient"],
@@ -140,6 +141,13 @@ def test_another_environment_s_tuned_values_can_be_used(built):
     write_tuned({"training.epochs": 3})
     run_here("tuned=umbrella_chain", "environment=umbrella_chain_bsuite", "output_root=runs")
     assert built[0]["environment"]["name"] == "umbrella_chain_bsuite"
+    assert built[0]["training"]["epochs"] == 3
+
+
+def test_the_oracle_takes_what_was_found_for_ppo(built):
+    write_tuned({"training.epochs": 3})
+    run_here("tuned=true", "method=oracle", "output_root=runs")
+    assert built[0]["method"]["name"] == "oracle"
     assert built[0]["training"]["epochs"] == 3
 
 

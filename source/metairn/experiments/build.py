@@ -33,7 +33,7 @@ TOP_LEVEL = (
     *("method", "environment", "training"),
 )
 NOT_OF_A_RUN = ("force", "output_root", "tuned", "question")
-ABOUT_METHOD = ("name", "_target_", "display")
+ABOUT_METHOD = ("name", "_target_", "display", "tuned_as")
 ABOUT_ENVIRONMENT = ("name", "_target_", "partition_by")
 
 

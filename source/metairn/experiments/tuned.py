@@ -39,7 +39,8 @@ def tuned_text(values: dict[str, Any], tuned_on: dict[str, Any]) -> str:
 def with_tuned_values(composed: DictConfig, command_line: Collection[str]) -> DictConfig:
     """The configuration, with the values of the tuned file that `tuned` names.
 
-    true: of its method and environment; a text: of its method and the environment of that name.
+    true: of its method and environment; a text: of its method and the environment of that name. A
+    method with `tuned_as` takes the values of another one.
 
     Args:
         composed: the configuration.

@@ -90,6 +90,11 @@ def build_tuning(composed: DictConfig, command_line: Collection[str]) -> TuningP
             f"{SET_BY_THE_TUNER} is not allowed here: the tuner sets it, up to "
             "tuner.max_budget_env_steps."
         )
+    if "tuned_as" in composed.method:
+        raise BadInput(
+            f"method={composed.method.name} is not allowed here: tuned=true takes what was found "
+            f"for {composed.method.tuned_as}."
+        )
     plain: Any = OmegaConf.to_container(composed)
     group = plain.pop("tuner", None) or {}
     target = resolve_target("tuner", group.get("_target_"), (Tuner,))
