@@ -23,7 +23,7 @@ def test_each_reward_goes_where_the_attention_says(random_episodes, make_spec, d
     share, moved = assigner.attention(episodes), assigner(episodes).rewards
     for b, length in enumerate(LENGTHS):
         for t in range(length):
-            got = sum(share[b, k, t] * episodes.rewards[b, k] for k in range(t, length))
+            got = sum(share[b, t, k] * episodes.rewards[b, k] for k in range(t, length))
             torch.testing.assert_close(moved[b, t], got)
         assert not moved[b, length:].any()
 

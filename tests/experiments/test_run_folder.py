@@ -185,7 +185,7 @@ def test_credit_maps_are_of_the_start_and_of_every_tenth_of_the_budget(run):
             assert maps["ground_truth"].shape == (batch, length, length)
         if "attention" in maps:
             assert maps["attention"].shape == (batch, length, length)
-            kept = maps["attention"].sum(-1)  # The rest of a reward is thrown away.
+            kept = maps["attention"].sum(-2)  # The rest of a reward is thrown away.
             assert ((kept > 0) & (kept < 1 + 1e-5)).all()
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 
+import pandas as pd
 import pytest
 from study_builder import MadeUpStudy
 
@@ -90,6 +91,17 @@ def test_unusable_run_is_named_and_left_out(damage, reason, tmp_path):
     assert left_out.reason.startswith(reason)
     assert "\n" not in left_out.reason
     assert sorted(loaded.metrics["seed"].unique()) == [0, 2]
+
+
+def test_the_lines_of_a_run_need_not_be_kept_once_it_has_ended(tmp_path):
+    study = MadeUpStudy(tmp_path)
+    study.write_all(methods=["ppo"], lengths=[2])
+    whole = load_study(tmp_path, "toy").metrics
+    for path in tmp_path.rglob("metrics.jsonl"):
+        path.unlink()
+    kept = load_study(tmp_path, "toy")
+    assert not kept.left_out
+    pd.testing.assert_frame_equal(kept.metrics, whole)
 
 
 def test_failed_run_is_left_out_with_the_end_of_its_traceback(tmp_path):

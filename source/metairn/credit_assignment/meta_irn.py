@@ -91,15 +91,19 @@ class MetaIRN(MetaLearnedReward):
         return self.tokens(episodes, self.reward_scale) + positions
 
     def attention(self, episodes: EpisodeBatch) -> Float[Tensor, "B T T"]:
-        """How much step t (row) attends to step j (column)."""
+        """How much step t (row) looks at step j (column), or gets of its reward."""
         if self.redistributes:
-            return self.spread.weights(self.tokens(episodes, self.reward_scale), episodes.mask)
+            return self._shares(episodes).transpose(1, 2)
         return self.attend.weights(self.encoded(episodes), episodes.mask)
+
+    def _shares(self, episodes: EpisodeBatch) -> Float[Tensor, "B T T"]:
+        """C[k,t]."""
+        return self.spread.weights(self.tokens(episodes, self.reward_scale), episodes.mask)
 
     def intrinsic_rewards(self, episodes: EpisodeBatch) -> Float[Tensor, "B T"]:
         """r_in, in units of reward."""
         if self.redistributes:
-            moved = episodes.rewards[:, None, :] @ self.attention(episodes)
+            moved = episodes.rewards[:, None, :] @ self._shares(episodes)
             return moved.squeeze(1) - episodes.rewards
         encoded = self.encoded(episodes)
         mixed = self.norm(encoded + self.attend(encoded, episodes.mask))

@@ -181,7 +181,7 @@ def _read_run(folder: Path, keys: dict[str, Key]) -> Run:
         raise ValueError("not ended")
     contents: list[Any] = []
     for name, read in (
-        ("metrics.jsonl", read_rows),
+        ("metrics.jsonl", _read_lines),
         ("metrics.parquet", pq.read_metadata),
         ("config.yaml", _read_mapping),
         ("summary.json", _read_mapping),
@@ -195,11 +195,16 @@ def _read_run(folder: Path, keys: dict[str, Key]) -> Run:
             detail = " ".join(str(error).split())[:120]
             raise ValueError(f"damaged, {name}: {detail}") from error
     rows, table, config, summary, provenance = contents
-    if len(rows) != table.num_rows:
+    if rows is not None and len(rows) != table.num_rows:
         raise ValueError(
             f"damaged, metrics.jsonl has {len(rows)} lines but metrics.parquet {table.num_rows}"
         )
     return Run(folder, keys, config, summary, provenance, table.schema.to_arrow_schema())
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]] | None:
+    """The lines of a run as it went; None where only what it ended with has been kept."""
+    return read_rows(path) if path.exists() else None
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
