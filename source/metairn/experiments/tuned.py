@@ -52,7 +52,7 @@ def with_tuned_values(composed: DictConfig, command_line: Collection[str]) -> Di
     wanted = composed.get("tuned")
     if wanted is not True and not (isinstance(wanted, str) and wanted):
         return composed
-    method = composed.method.name
+    method = composed.method.get("tuned_as", composed.method.name)
     named = "true" if wanted is True else wanted
     environment = composed.environment.name if wanted is True else wanted
     path = tuned_path(composed.output_root, method, environment)
