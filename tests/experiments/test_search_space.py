@@ -115,7 +115,7 @@ def test_mistake_is_one_sentence(mistake):
     assert [word for word in named if word not in str(error.value)] == []
 
 
-@pytest.mark.parametrize("method", options("method"))
+@pytest.mark.parametrize("method", [m for m in options("method") if m != "oracle"])
 def test_every_method_shares_the_space_of_ppo(method):
     own, shared = plan(f"method={method}").space.definition, plan("method=ppo").space.definition
     assert shared.items() <= own.items()
