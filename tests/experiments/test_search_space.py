@@ -7,7 +7,7 @@ import yaml
 from hydra import compose, initialize_config_module
 from training_command import build
 
-from metairn.experiments.command_help import options
+from metairn.experiments.command_help import keys, options
 from metairn.experiments.search_space import Group, SearchSpace
 from metairn.experiments.settings import BadInput, TrainingSettings
 from metairn.experiments.tuning_plan import build_tuning
@@ -115,7 +115,10 @@ def test_mistake_is_one_sentence(mistake):
     assert [word for word in named if word not in str(error.value)] == []
 
 
-@pytest.mark.parametrize("method", [m for m in options("method") if m != "oracle"])
+TUNED = [method for method in options("method") if "tuned_as" not in keys("method", method)]
+
+
+@pytest.mark.parametrize("method", TUNED)
 def test_every_method_shares_the_space_of_ppo(method):
     own, shared = plan(f"method={method}").space.definition, plan("method=ppo").space.definition
     assert shared.items() <= own.items()
