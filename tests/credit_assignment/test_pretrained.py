@@ -5,7 +5,7 @@ import torch
 
 from metairn.credit_assignment.lirpg import LIRPG
 from metairn.credit_assignment.meta_irn import MetaIRN
-from metairn.credit_assignment.pretrained import save_assigner
+from metairn.credit_assignment.pretrained import SHIPPED, save_assigner, shipped_networks
 
 SETTINGS = {"head": "redistribution", "tokens": ["reward", "flags"], "encoder_width": 8}
 
@@ -37,6 +37,16 @@ def test_a_file_takes_a_few_kilobytes(saved):
     import os
 
     assert os.path.getsize(saved[1]) < 10_000
+
+
+@pytest.mark.parametrize("name", shipped_networks())
+def test_a_shipped_network_is_loaded_by_its_name(make_spec, name):
+    settings = torch.load(SHIPPED / f"{name}.pt", weights_only=True)["settings"]
+    torch.manual_seed(3)
+    fresh = MetaIRN(make_spec(True), **settings)
+    loaded = MetaIRN(make_spec(True), **(settings | {"pretrained": name}))
+    changed = zip(fresh.parameters(), loaded.parameters(), strict=True)
+    assert all(not torch.equal(one, other) for one, other in changed)
 
 
 def test_what_does_not_fit_is_refused_in_one_sentence(saved, make_spec, tmp_path):

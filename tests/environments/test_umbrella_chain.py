@@ -178,3 +178,14 @@ def test_unknown_payment_is_refused_in_one_sentence():
         ValueError, match=r"^payment=cash is not allowed: it must be one of [^.]*\.$"
     ):
         UmbrellaChain(payment="cash")
+
+
+def test_what_actions_were_worth_is_the_last_reward_and_has_the_return_s_mean():
+    rng, task = np.random.default_rng(0), UmbrellaChain(5, distractor_reward=1.0, final_reward=1.0)
+    observations = task.reset(rng, 20_000)
+    decided = observations[:, 0] == 1
+    rewards = [task.step(np.ones(20_000, dtype=np.int64))[1] for _ in range(5)]
+    rewards = np.stack(rewards, axis=1)
+    worth = task.expected_returns(observations[:, None], None, rewards, np.full(20_000, 5))
+    np.testing.assert_array_equal(worth, np.where(decided, 1.0, -1.0))
+    assert abs(rewards.sum(axis=1).mean() - worth.mean()) < 5 * 2 / np.sqrt(20_000)

@@ -135,11 +135,13 @@ def test_optimality_is_the_scaled_return():
     assert (experiment.random_return, experiment.optimal_return) == (0.0, 4.0)
 
 
-def test_optimality_of_a_run_is_its_return_by_the_largest(run):
+def test_optimality_of_a_run_is_its_return_less_the_noise(run):
     rows = [row for row in read_rows(run[0]) if "optimality" in row]
-    for row in rows:  # The umbrella chain's best return is 10, the random one 0.
-        assert row["optimality"] == pytest.approx(row["evaluation_return_mean"] / 10)
-        assert row["optimality_greedy"] == pytest.approx(row["evaluation_greedy_return_mean"] / 10)
+    for row in rows:  # The umbrella chain's best return is 10, the random one 0, its noise 0.1.
+        for found, given in (("optimality", ""), ("optimality_greedy", "greedy_")):
+            scaled = row[f"evaluation_{given}return_mean"] / 10
+            assert row[found] == pytest.approx(scaled, abs=0.05)
+            assert -1 <= row[found] <= 1
 
 
 def test_summary_has_the_final_value_of_every_column(run):

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from metairn.credit_assignment.assigner import CreditAssigner
 
 FORMAT = 1
+# Networks that come with the package, by name; `metairn-train study=pretrain` makes such files.
+SHIPPED = Path(__file__).parent / "trained"
+
+
+def shipped_networks() -> list[str]:
+    """Names of the networks that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.pt"))
 
 
 def save_assigner(path: Path, assigner: CreditAssigner, settings: dict[str, Any]) -> None:
@@ -41,18 +48,22 @@ def load_weights(path: str, assigner: CreditAssigner) -> None:
     """Gives the assigner a file's weights.
 
     Args:
-        path: of the file.
+        path: of the file, or the name of a shipped network.
         assigner: built with the settings that it is to have.
 
     Raises:
         ValueError: one sentence, if the file cannot be read or is of another network.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = SHIPPED / f"{path}.pt" if path in shipped_networks() else Path(path)
+        content = torch.load(file, map_location="cpu", weights_only=True)
         version, name = content["format"], content["class"]
         weights = content["weights"]
     except FileNotFoundError:
-        raise ValueError(f"pretrained={path} is not allowed: there is no such file.") from None
+        raise ValueError(
+            f"pretrained={path} is not allowed: there is no such file, and the networks that come "
+            f"with the package are {', '.join(shipped_networks())}."
+        ) from None
     except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"pretrained={path} is not allowed: it is no file of a credit assigner."

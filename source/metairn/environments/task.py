@@ -198,6 +198,17 @@ class BatchedTask(ABC):
             Actions of shape (...), int64.
         """
 
+    def expected_returns(
+        self, observations: Array, actions: Array, rewards: Array, lengths: Array
+    ) -> Array:
+        """Return what each episode's actions were worth, (B,), in reward units.
+
+        The undiscounted return, less whatever of it no action could change if its mean is zero:
+        noise larger than what a policy earns would else hide it. Arguments as in
+        ground_truth_credit; rewards are zero at padded steps.
+        """
+        return rewards.sum(axis=1)
+
     @abstractmethod
     def ground_truth_credit(
         self, observations: Array, actions: Array, rewards: Array, lengths: Array

@@ -125,6 +125,12 @@ class UmbrellaChain(BatchedTask):
         need = observations[..., 0].astype(np.int64)
         return 1 - need if self.payment == "inverted" else need
 
+    def expected_returns(
+        self, observations: Array, actions: Array, rewards: Array, lengths: Array
+    ) -> Array:
+        """Return the last reward, (B,): the others are coin tosses around zero."""
+        return rewards[np.arange(len(rewards)), lengths - 1]
+
     def ground_truth_credit(
         self, observations: Array, actions: Array, rewards: Array, lengths: Array
     ) -> Array:

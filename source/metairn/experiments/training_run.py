@@ -146,20 +146,20 @@ class TrainingRun:
         """The policy as it acts and its mode, on the same fresh episodes' random numbers."""
         count = self.experiment.training.evaluation_episodes
 
-        def returns(explore: bool) -> np.ndarray:
-            episodes = algorithm.evaluate_policy(count, explore, round_index=mark)
-            return np.array([episode.get_return() for episode in episodes])
-
-        acting, greedy = returns(explore=True), returns(explore=False)
+        acting, greedy = (
+            algorithm.evaluate_policy(count, explore, round_index=mark) for explore in (True, False)
+        )
+        returns = np.array([episode.get_return() for episode in acting])
         figures = {
-            "evaluation_return_mean": float(acting.mean()),
-            "evaluation_return_std": float(acting.std()),
-            "evaluation_greedy_return_mean": float(greedy.mean()),
+            "evaluation_return_mean": float(returns.mean()),
+            "evaluation_return_std": float(returns.std()),
+            "evaluation_greedy_return_mean": float(np.mean([e.get_return() for e in greedy])),
         }
         worst, best = self.experiment.random_return, self.experiment.optimal_return
         if worst is not None and best is not None:
-            figures["optimality"] = float((acting.mean() - worst) / (best - worst))
-            figures["optimality_greedy"] = float((greedy.mean() - worst) / (best - worst))
+            for name, episodes in (("optimality", acting), ("optimality_greedy", greedy)):
+                worth = algorithm.expected_returns(episodes).mean()
+                figures[name] = float((worth - worst) / (best - worst))
         return figures
 
     def _save_maps(self, algorithm: IntrinsicAttentionPPO, mark: int | None) -> None:

@@ -181,6 +181,19 @@ class IntrinsicAttentionPPO(PPO):
         runner.get_metrics()  # Empties the runner's own record of its episodes.
         return episodes
 
+    def expected_returns(self, episodes: list[SingleAgentEpisode]) -> np.ndarray:
+        """What the actions of each episode were worth; see BatchedTask.expected_returns.
+
+        Args:
+            episodes: of an evaluation.
+        """
+        task = known_task(self.config.env, self.env_config)
+        if task is None:
+            return np.array([episode.get_return() for episode in episodes])
+        batch = to_episode_batch(episodes).to_numpy()
+        arrays = (batch["observations"][:, :-1], batch["actions"], batch["rewards"])
+        return task.expected_returns(*arrays, batch["mask"].sum(axis=1))
+
     def _actor_state(self) -> dict[str, Any]:
         states = self.learner_group.get_state(
             components=f"learner/rl_module/{DEFAULT_MODULE_ID}", inference_only=True
