@@ -9,12 +9,8 @@ from torch import nn
 from torch.func import functional_call
 
 from metairn.credit_assignment.meta_irn import MetaIRN
-from metairn.intrinsic_attention_ppo.update import (
-    Horizon,
-    PolicyLoss,
-    make_rollout,
-    mixed_advantages,
-)
+from metairn.intrinsic_attention_ppo.losses import PolicyLoss, mixed_advantages
+from metairn.intrinsic_attention_ppo.rollout import Horizon, make_rollout
 from metairn.networks.policy import Policy
 from metairn.networks.value import ValueHead
 from metairn.objectives.advantages import identity

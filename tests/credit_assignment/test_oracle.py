@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 
 from metairn.credit_assignment.oracle import Oracle
-from metairn.intrinsic_attention_ppo.update import Horizon, Rollout, mixed_advantages
+from metairn.intrinsic_attention_ppo.losses import mixed_advantages
+from metairn.intrinsic_attention_ppo.rollout import Horizon, Rollout
 
 
 def test_rewards_move_to_their_causes(random_episodes, make_spec):

@@ -8,12 +8,8 @@ from torch.nn.functional import pad
 
 from metairn.credit_assignment.credit_matrix import credit_matrix
 from metairn.episodes import EpisodeBatch
-from metairn.intrinsic_attention_ppo.update import (
-    Horizon,
-    PolicyLoss,
-    make_rollout,
-    mixed_advantages,
-)
+from metairn.intrinsic_attention_ppo.losses import PolicyLoss, mixed_advantages
+from metairn.intrinsic_attention_ppo.rollout import Horizon, make_rollout
 from metairn.networks.policy import Policy
 from metairn.networks.value import ValueHead
 from metairn.objectives.advantages import identity, masked_mean

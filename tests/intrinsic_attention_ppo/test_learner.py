@@ -14,7 +14,8 @@ from metairn.credit_assignment.ppo import PPO
 from metairn.intrinsic_attention_ppo import connectors
 from metairn.intrinsic_attention_ppo.connectors import to_episode_batch
 from metairn.intrinsic_attention_ppo.learner import TrainingDiverged
-from metairn.intrinsic_attention_ppo.update import make_rollout, value_head_loss
+from metairn.intrinsic_attention_ppo.losses import value_head_loss
+from metairn.intrinsic_attention_ppo.rollout import make_rollout
 
 METHODS = [(PPO, {}), (Oracle, {})] + [
     (method, {"outer_data": outer_data, "inner_steps": inner_steps})
@@ -71,13 +72,13 @@ def test_minibatches_are_shuffled_anew_in_each_iteration_by_the_run_s_seed():
     run = small_run(PPO, num_minibatches=3)
     episodes = run.sample()
     seen = []
-    step = run.learner._step
+    step = run.learner._policy_update.step
 
     def recording(minibatches, position):
         seen.append(minibatches[position].episodes.rewards.numpy().copy())
         return step(minibatches, position)
 
-    run.learner._step = recording
+    run.learner._policy_update.step = recording
     for _ in range(2):
         run.learn(episodes)
     parts = [seen[i : i + 3] for i in range(0, len(seen), 3)]

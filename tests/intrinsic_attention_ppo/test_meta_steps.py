@@ -7,8 +7,8 @@ from small_runs import SmallRun, small_config
 from metairn.credit_assignment.meta_irn import MetaIRN
 from metairn.credit_assignment.meta_learned_reward import MetaLearning
 from metairn.intrinsic_attention_ppo.connectors import to_episode_batch
+from metairn.intrinsic_attention_ppo.losses import policy_advantages
 from metairn.intrinsic_attention_ppo.replay import split_for_meta_step
-from metairn.intrinsic_attention_ppo.update import policy_advantages
 from metairn.objectives.advantages import normalise
 
 SETTINGS = {

@@ -13,13 +13,8 @@ import torchopt
 from torch.func import functional_call
 
 from metairn.credit_assignment.meta_irn import MetaIRN
-from metairn.intrinsic_attention_ppo.update import (
-    Horizon,
-    PolicyLoss,
-    Rollout,
-    make_rollout,
-    mixed_advantages,
-)
+from metairn.intrinsic_attention_ppo.losses import PolicyLoss, mixed_advantages
+from metairn.intrinsic_attention_ppo.rollout import Horizon, Rollout, make_rollout
 from metairn.networks.policy import Policy
 from metairn.networks.value import ValueHead
 from metairn.objectives.advantages import identity, step_weights

@@ -11,7 +11,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical, TorchDiagGaussian
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
-from metairn.intrinsic_attention_ppo.update import Horizon, PolicyLoss, make_rollout
+from metairn.intrinsic_attention_ppo.losses import PolicyLoss
+from metairn.intrinsic_attention_ppo.rollout import Horizon, make_rollout
 from metairn.networks.policy import Policy
 from metairn.networks.value import ValueHead
 from metairn.objectives.advantages import identity, masked_mean

@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
+from metairn.intrinsic_attention_ppo.losses import mixed_advantages
 from metairn.intrinsic_attention_ppo.replay import Replay, split_for_meta_step
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
-from metairn.intrinsic_attention_ppo.update import Rollout, mixed_advantages
+from metairn.intrinsic_attention_ppo.rollout import Rollout
 from metairn.objectives.meta_gradient import (
     INNER_UPDATES,
     InnerLoop,

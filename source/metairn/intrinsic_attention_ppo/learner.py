@@ -21,39 +21,23 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
-from torch import Tensor
 
 from metairn.credit_assignment.pretrained import save_assigner
 from metairn.episodes import EpisodeBatch
 from metairn.intrinsic_attention_ppo.connectors import known_task
 from metairn.intrinsic_attention_ppo.credit_update import CreditUpdate
+from metairn.intrinsic_attention_ppo.losses import PolicyLoss
 from metairn.intrinsic_attention_ppo.measurement import credit_maps, measure
 from metairn.intrinsic_attention_ppo.parts import Parts
+from metairn.intrinsic_attention_ppo.policy_update import PolicyUpdate
 from metairn.intrinsic_attention_ppo.random_streams import Stream, derive_seed
 from metairn.intrinsic_attention_ppo.rl_module import IntrinsicAttentionModule
 from metairn.intrinsic_attention_ppo.rllib_workarounds import (
     broadcast_parameters,
     reduce_sum,
 )
-from metairn.intrinsic_attention_ppo.update import (
-    Horizon,
-    PolicyLoss,
-    Rollout,
-    make_rollout,
-    mixed_advantages,
-    policy_advantages,
-    split_into_minibatches,
-    value_head_loss,
-)
+from metairn.intrinsic_attention_ppo.rollout import Horizon, make_rollout, split_into_minibatches
 from metairn.networks.value import ValueHead
-
-# What the loss of each part is called in metrics.
-LOSS_NAMES = {
-    "actor": "policy_loss",
-    "extrinsic_value": "value_loss_extrinsic",
-    "mixed_value": "value_loss_mixed",
-    "credit_assigner": "credit_loss",
-}
 
 
 class TrainingDiverged(RuntimeError):
@@ -69,6 +53,7 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         self._round = 0
         self._generator = torch.Generator()
         self._credit_update = CreditUpdate(self)
+        self._policy_update = PolicyUpdate(self, self._credit_update)
         broadcast_parameters(self.networks)
 
     @property
@@ -164,16 +149,17 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         critics = (networks.extrinsic_value, self.mixed_critic)
         rollout = make_rollout(episodes, *critics, self.extrinsic_horizon, reduce_sum)
         self._credit_update.begin(rollout)
-        self._update_scales(rollout)
+        self._policy_update.update_scales(rollout)
         self._credit_update.before_policy(rollout)
         minibatches = split_into_minibatches(
-            self._prepared(rollout),
+            self._policy_update.prepared(rollout),
             self.config.num_epochs,
             self.config.num_minibatches,
             self._generator,
             reduce_sum,
         )
-        losses = [self._step(minibatches, position) for position in range(len(minibatches))]
+        step = self._policy_update.step
+        losses = [step(minibatches, position) for position in range(len(minibatches))]
         means = {k: torch.stack([step[k] for step in losses]).mean() for k in losses[0]}
         metrics = {k: float(reduce_sum(v)) for k, v in means.items()}
         metrics |= self._credit_update.metrics()
@@ -186,30 +172,6 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
                 )
         return metrics
 
-    @torch.no_grad()
-    def _update_scales(self, rollout: Rollout) -> None:
-        """Moves the running scales of rewards and returns; the rollout's values stay as they are.
-
-        After `begin`: an inner step that waited is imagined with the scale that it was taken with.
-        """
-        networks, episodes = self.networks, rollout.episodes
-        assigner = networks.credit_assigner
-        assigner.update_scale(episodes, reduce_sum)
-        networks.extrinsic_value.update_scale(rollout.extrinsic_targets, episodes.mask, reduce_sum)
-        if assigner.needs_mixed_critic:
-            advantages = mixed_advantages(assigner, rollout, self.mixed_horizon)
-            targets = advantages + rollout.mixed_values
-            networks.mixed_value.update_scale(targets, episodes.mask, reduce_sum)
-
-    @torch.no_grad()
-    def _prepared(self, rollout: Rollout) -> Rollout:
-        """The rollout with its credit, unless that is learned while the policy is."""
-        assigner = self.networks.credit_assigner
-        if self._credit_update.fixes_credit:
-            advantages = mixed_advantages(assigner, rollout, self.mixed_horizon)
-            return rollout.with_fixed_credit(advantages).without_ground_truth()
-        return rollout if assigner.needs_ground_truth else rollout.without_ground_truth()
-
     def policy_loss(self, entropy_coefficient: float) -> PolicyLoss:
         """The loss of the policy's outputs.
 
@@ -218,35 +180,6 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         """
         actions = self.networks.actor.actions
         return PolicyLoss(actions, self.config.clip_param, entropy_coefficient, reduce_sum)
-
-    def _step(self, minibatches: list[Rollout], position: int) -> dict[str, Tensor]:
-        """Learns from one minibatch: the policy, the value heads and the credit itself.
-
-        All move at once: every gradient, the meta-gradient too, is of the networks as they stand
-        (as in LIRPG, algorithm 1), so that the policy's can serve the meta-gradient.
-        """
-        networks, rollout = self.networks, minibatches[position]
-        assigner, observations = networks.credit_assigner, rollout.episodes.acted_on
-        share = self._credit_update.reads_policy_gradient(position)
-        with torch.set_grad_enabled(share):
-            advantages = mixed_advantages(assigner, rollout, self.mixed_horizon)
-            wanted = policy_advantages(assigner, rollout, advantages, reduce_sum)
-        policy_loss = self.policy_loss(self.entropy_coefficient)
-        losses = {"actor": policy_loss(networks.actor(observations), rollout, wanted)}
-        gradients = self.parts.gradients(losses, create_graph=True) if share else {}
-        gradients |= self._credit_update.gradient(minibatches, position, gradients.get("actor"))
-        rest = {} if share else dict(losses)
-        rest["extrinsic_value"] = value_head_loss(
-            networks.extrinsic_value, rollout, rollout.extrinsic_targets
-        )
-        if assigner.needs_mixed_critic:
-            targets = advantages.detach() + rollout.mixed_values
-            rest["mixed_value"] = value_head_loss(networks.mixed_value, rollout, targets)
-        if assigner.learns_by == "own_loss":
-            rest["credit_assigner"] = assigner.own_loss(rollout.episodes)
-        gradients |= self.parts.gradients(rest)
-        self._credit_update.note(self.parts.step(gradients, self.config.grad_clip))
-        return {LOSS_NAMES[part]: loss.detach() for part, loss in (losses | rest).items()}
 
     def enter_lifetime(self, index: int, env_config: dict[str, Any], begins: bool) -> None:
         """Makes ready for a lifetime's episodes and, where it begins, forgets the last policy.

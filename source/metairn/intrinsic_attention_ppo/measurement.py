@@ -11,7 +11,7 @@ from metairn.credit_assignment.credit_matrix import credit_matrix, credit_on_cau
 from metairn.episodes import EpisodeBatch
 from metairn.intrinsic_attention_ppo.rl_module import IntrinsicAttentionModule
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
-from metairn.intrinsic_attention_ppo.update import Horizon
+from metairn.intrinsic_attention_ppo.rollout import Horizon
 from metairn.objectives.advantages import step_weights
 
 # Episodes whose credit is scored against the ground truth in each iteration: at most so many, and

@@ -10,7 +10,7 @@ import torch
 from metairn.credit_assignment.meta_learned_reward import MetaLearning
 from metairn.episodes import EpisodeBatch
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
-from metairn.intrinsic_attention_ppo.update import Rollout, make_rollout
+from metairn.intrinsic_attention_ppo.rollout import Rollout, make_rollout
 from metairn.objectives.advantages import step_weights
 
 if TYPE_CHECKING:
