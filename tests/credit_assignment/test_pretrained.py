@@ -5,7 +5,7 @@ import torch
 
 from metairn.credit_assignment.lirpg import LIRPG
 from metairn.credit_assignment.meta_irn import MetaIRN
-from metairn.credit_assignment.pretrained import SHIPPED, save_assigner, shipped_networks
+from metairn.credit_assignment.pretrained import file_of_seed, save_assigner, shipped_networks
 
 SETTINGS = {"head": "redistribution", "tokens": ["reward", "flags"], "encoder_width": 8}
 
@@ -41,12 +41,24 @@ def test_a_file_takes_a_few_kilobytes(saved):
 
 @pytest.mark.parametrize("name", shipped_networks())
 def test_a_shipped_network_is_loaded_by_its_name(make_spec, name):
-    settings = torch.load(SHIPPED / f"{name}.pt", weights_only=True)["settings"]
+    settings = torch.load(file_of_seed(name, 0), weights_only=True)["settings"]
     torch.manual_seed(3)
     fresh = MetaIRN(make_spec(True), **settings)
     loaded = MetaIRN(make_spec(True), **(settings | {"pretrained": name}))
     changed = zip(fresh.parameters(), loaded.parameters(), strict=True)
     assert all(not torch.equal(one, other) for one, other in changed)
+
+
+def test_runs_take_turns_with_several_networks_by_their_seeds(tmp_path):
+    for name in ("b", "a", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "credit_assigner.pt").touch()
+    pattern = str(tmp_path / "**" / "*.pt")
+    taken = [file_of_seed(pattern, seed)[len(str(tmp_path)) + 1 :][0] for seed in range(5)]
+    assert taken == ["a", "b", "c", "a", "b"]
+    one = str(tmp_path / "a" / "credit_assigner.pt")
+    assert file_of_seed(one, 4) == one
+    assert file_of_seed("nowhere/*.pt", 0) == "nowhere/*.pt"
 
 
 def test_what_does_not_fit_is_refused_in_one_sentence(saved, make_spec, tmp_path):

@@ -27,7 +27,7 @@ MADE_OF = [
     for environment in options("environment")
     if (method, environment) != ("oracle", "gymnasium")
 ]
-ABOUT = {"name", "_target_", "display", "partition_by", "search_space"}
+ABOUT = {"name", "_target_", "display", "defaults", "partition_by", "search_space"}
 
 every_option = pytest.mark.parametrize(("group", "option"), OPTIONS)
 

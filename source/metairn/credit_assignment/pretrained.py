@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
     from metairn.credit_assignment.assigner import CreditAssigner
 
 FORMAT = 1
-# Networks that come with the package, by name; `metairn-train study=pretrain` makes such files.
+# Networks that come with the package, a folder for each name with one file per seed that they were
+# trained with; `metairn-train -m study=pretrain` makes such files.
 SHIPPED = Path(__file__).parent / "trained"
 
 
 def shipped_networks() -> list[str]:
     """Names of the networks that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.pt"))
+    return sorted(path.name for path in SHIPPED.iterdir())
 
 
 def save_assigner(path: Path, assigner: CreditAssigner, settings: dict[str, Any]) -> None:
@@ -44,19 +46,31 @@ def save_assigner(path: Path, assigner: CreditAssigner, settings: dict[str, Any]
     temporary.replace(path)
 
 
+def file_of_seed(pretrained: str, seed: int) -> str:
+    """The file that a run takes: where there are several, runs take turns by their seeds.
+
+    Args:
+        pretrained: path of a file, a pattern of several (folder/**/*.pt) or a shipped name.
+        seed: of the run.
+    """
+    if pretrained in shipped_networks():
+        pretrained = str(SHIPPED / pretrained / "*.pt")
+    files = sorted(glob(pretrained, recursive=True)) if "*" in pretrained else []
+    return files[seed % len(files)] if files else pretrained
+
+
 def load_weights(path: str, assigner: CreditAssigner) -> None:
     """Gives the assigner a file's weights.
 
     Args:
-        path: of the file, or the name of a shipped network.
+        path: of the file; of several, see `file_of_seed`, the first.
         assigner: built with the settings that it is to have.
 
     Raises:
         ValueError: one sentence, if the file cannot be read or is of another network.
     """
     try:
-        file = SHIPPED / f"{path}.pt" if path in shipped_networks() else Path(path)
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file_of_seed(path, 0), map_location="cpu", weights_only=True)
         version, name = content["format"], content["class"]
         weights = content["weights"]
     except FileNotFoundError:

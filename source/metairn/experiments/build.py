@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metairn.credit_assignment.assigner import CreditAssigner
+from metairn.credit_assignment.pretrained import file_of_seed
 from metairn.environments.task import BatchedTask
 from metairn.experiments.episode_supply import check_episodes, check_outer_data, num_envs
 from metairn.experiments.settings import (
@@ -103,7 +104,9 @@ def build_experiment(composed: DictConfig) -> Experiment:
     kept = {k: v for k, v in config.items() if k not in NOT_OF_A_RUN}
     kept["training"] = config["training"] | arguments
     kept["environment"] = config["environment"] | (env_config if task is not None else {})
-    kept["method"] = config["method"] | algorithm.credit_assigner_settings
+    # The pattern, not the file: runs that take turns with several have one configuration.
+    pattern = {k: v for k, v in config["method"].items() if k == "pretrained"}
+    kept["method"] = config["method"] | algorithm.credit_assigner_settings | pattern
     return Experiment(
         label=_label(config),
         folder=_folder(config),
@@ -187,6 +190,8 @@ def _algorithm(
     assigner_class = resolve_target("method", method["_target_"], (CreditAssigner,))
     values = {key: value for key, value in method.items() if key not in ABOUT_METHOD}
     settings = checked_arguments("method", assigner_class, values, skip=("spec",))
+    if settings.get("pretrained") is not None:
+        settings["pretrained"] = file_of_seed(settings["pretrained"], config["seed"])
     assigner = construct("method", assigner_class, settings, spec)
     if assigner.needs_ground_truth and task is None:
         raise BadInput(

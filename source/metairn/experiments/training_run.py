@@ -21,8 +21,9 @@ from metairn.intrinsic_attention_ppo import IntrinsicAttentionPPO
 from metairn.results.run_record import RunRecord
 
 # Credit maps are kept before the first iteration and after each tenth of the budget, of so many
-# evaluation episodes: most of a finished run's size.
-MAPPED_MOMENTS, MAPPED_EPISODES = 10, 2
+# evaluation episodes: most of a finished run's size. A map of T steps takes T^3 numbers to make;
+# past T = 256 there is none, while credit_on_cause, which takes T^2, is measured at any length.
+MAPPED_MOMENTS, MAPPED_EPISODES, MAPPED_NUMBERS = 10, 2, 2**24
 
 
 def evaluation_mark(previous: int, now: int, batch: int, interval: int, budget: int) -> int | None:
@@ -168,6 +169,8 @@ class TrainingRun:
         if self._moment(now) > self.mapped_moment:
             self.mapped_moment = self._moment(now)
             episodes = algorithm.evaluate_policy(MAPPED_EPISODES, True, round_index=mark or now)
+            if max(len(episode) for episode in episodes) ** 3 > MAPPED_NUMBERS:
+                return
             maps = algorithm.credit_maps(episodes)
             self.record.save_credit_maps(algorithm.training_iteration, maps)
 
