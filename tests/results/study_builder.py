@@ -17,7 +17,14 @@ METHODS = ("ppo", "lirpg", "meta_irn", "oracle")
 COMMIT = "0123456789abcdef"
 CONFIGS = Path(metairn.experiments.__file__).parent / "configs"
 # Env steps after which a made-up run is half-way, for each step of an episode.
-PACE = {"ppo": 300, "lirpg": 280, "meta_irn": 200, "sair": 900, "oracle": 20}
+PACE = {
+    "ppo": 300,
+    "lirpg": 280,
+    "meta_irn": 200,
+    "meta_irn_transferred": 30,
+    "sair": 900,
+    "oracle": 20,
+}
 
 
 @dataclass

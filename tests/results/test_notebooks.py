@@ -18,7 +18,11 @@ NOTEBOOKS = sorted(PLOTS.glob("*.ipynb"))
 def test_notebooks_run(tmp_path):
     """In a folder laid out like the repository, for that is where they look for data."""
     data = tmp_path / "experiment_data"
-    MadeUpStudy(data, "umbrella_length").write_all(lengths=(3, 5), seeds=2)
+    for name in ("umbrella_length", "umbrella_length_bsuite"):
+        MadeUpStudy(data, name).write_all(lengths=(3, 5), seeds=2)
+    for name in ("credit_transfer", "credit_transfer_controls"):
+        transfer = ("ppo", "meta_irn_transferred", "oracle")
+        MadeUpStudy(data, name).write_all(transfer, lengths=(20, 50), seeds=5)
     write_search(data / "tuning" / "meta_irn__umbrella_chain", TRIALS)
     shutil.copytree(PLOTS, tmp_path / "plots")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbmake"]

@@ -95,8 +95,9 @@ def over_length(study: Study, curves: pd.DataFrame, steps: pd.DataFrame | None) 
 
 
 def has_lengths(study: Study) -> bool:
-    """Whether every task is a length, and there are several."""
-    return len(study.tasks) > 1 and all("length" in keys for keys in study.tasks.values())
+    """Whether tasks differ in their length and environment alone, and there are several."""
+    names = {"environment", "length"}
+    return len(study.tasks) > 1 and all(keys.keys() == names for keys in study.tasks.values())
 
 
 def _with_length(study: Study, table: pd.DataFrame) -> pd.DataFrame:
