@@ -67,6 +67,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(saved, make_spec, tmp_path
     damaged.write_bytes(b"no file of torch's")
     torch.save(torch.load(path, weights_only=True) | {"format": 99}, future)
     wider = SETTINGS | {"encoder_width": 16}
+    swapped = SETTINGS | {"tokens": ["flags", "reward"]}
     observing = SETTINGS | {"tokens": ["observation", "reward"]}
     mistakes = [
         ("no such file", lambda: MetaIRN(spec, pretrained="nowhere.pt", **SETTINGS)),
@@ -75,6 +76,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(saved, make_spec, tmp_path
         ("holds a MetaIRN, not a LIRPG", lambda: LIRPG(spec, pretrained=path)),
         ("do not fit", lambda: MetaIRN(spec, pretrained=path, **wider)),
         ("do not fit", lambda: MetaIRN(spec, pretrained=path, **observing)),
+        ("tokens=", lambda: MetaIRN(spec, pretrained=path, **swapped)),
     ]
     for said, mistake in mistakes:
         with pytest.raises(ValueError, match=r"^pretrained=.* is not allowed: [^\n]*\.$") as error:

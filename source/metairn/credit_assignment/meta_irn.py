@@ -80,6 +80,7 @@ class MetaIRN(MetaLearnedReward):
             # Small, not zero: a zero head would pass no gradient to the attention.
             self.head = linear(encoder_width, 1, gain=0.1)
         self.redistributes = head == "redistribution"
+        self.weights_mean = {"head": head, "tokens": list(tokens), "null_slot": null_slot}
         self.finish()
 
     def encoded(self, episodes: EpisodeBatch) -> Float[Tensor, "B T d"]:

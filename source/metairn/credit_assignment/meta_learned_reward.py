@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -109,6 +110,8 @@ class MetaLearnedReward(CreditAssigner):
     """
 
     learns_by: Literal["nothing", "meta_gradient", "own_loss"] = "meta_gradient"
+    # Settings without which weights of the right shapes would mean something else.
+    weights_mean: Mapping[str, Any] = {}
 
     def __init__(
         self,

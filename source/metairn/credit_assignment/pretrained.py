@@ -11,6 +11,7 @@ import torch
 
 if TYPE_CHECKING:
     from metairn.credit_assignment.assigner import CreditAssigner
+    from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
 
 FORMAT = 1
 # Networks that come with the package, a folder for each name with one file per seed that they were
@@ -59,7 +60,7 @@ def file_of_seed(pretrained: str, seed: int) -> str:
     return files[seed % len(files)] if files else pretrained
 
 
-def load_weights(path: str, assigner: CreditAssigner) -> None:
+def load_weights(path: str, assigner: MetaLearnedReward) -> None:
     """Gives the assigner a file's weights.
 
     Args:
@@ -72,13 +73,21 @@ def load_weights(path: str, assigner: CreditAssigner) -> None:
     try:
         content = torch.load(file_of_seed(path, 0), map_location="cpu", weights_only=True)
         version, name = content["format"], content["class"]
-        weights = content["weights"]
+        weights, settings = content["weights"], dict(content["settings"])
     except FileNotFoundError:
         raise ValueError(
             f"pretrained={path} is not allowed: there is no such file, and the networks that come "
             f"with the package are {', '.join(shipped_networks())}."
         ) from None
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
         raise ValueError(
             f"pretrained={path} is not allowed: it is no file of a credit assigner."
         ) from error
@@ -96,9 +105,15 @@ def load_weights(path: str, assigner: CreditAssigner) -> None:
     if own != given:
         sizes = {k: content.get(k) for k in ("observation_size", "action_size", "discrete")}
         raise ValueError(
-            f"pretrained={path} is not allowed: it was trained with {content['settings']} for "
+            f"pretrained={path} is not allowed: it was trained with {settings} for "
             f"{sizes}, and its weights {given} do not fit {own}."
         )
+    for key, value in assigner.weights_mean.items():
+        if settings.get(key, value) != value:
+            raise ValueError(
+                f"pretrained={path} is not allowed: it was trained with {key}={settings[key]}, not "
+                f"{value}."
+            )
     with torch.no_grad():
         for key, parameter in assigner.named_parameters():
             parameter.copy_(weights[key])

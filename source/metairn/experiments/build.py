@@ -48,8 +48,6 @@ class Experiment:
         config: the resolved configuration, without what cannot change a result.
         algorithm: RLlib's configuration.
         training: the training group.
-        random_return: expected return of the uniformly random policy; None if unknown.
-        optimal_return: expected return of the best policy; None if unknown.
         force: whether to start over.
     """
 
@@ -58,8 +56,6 @@ class Experiment:
     config: dict[str, Any]
     algorithm: IntrinsicAttentionPPOConfig
     training: TrainingSettings
-    random_return: float | None
-    optimal_return: float | None
     force: bool
 
 
@@ -98,7 +94,7 @@ def build_experiment(composed: DictConfig) -> Experiment:
     arguments = checked_arguments("training", TrainingSettings, config["training"])
     training = construct("training", TrainingSettings, arguments)
     env, env_config, task = _environment(config["environment"])
-    lifetimes = _lifetimes(config)
+    lifetimes = _lifetimes(config, training)
     algorithm = _algorithm(config, training, env, env_config, task).training(lifetimes=lifetimes)
     # As checked, so that 1 and 1.0 are one configuration.
     kept = {k: v for k, v in config.items() if k not in NOT_OF_A_RUN}
@@ -113,8 +109,6 @@ def build_experiment(composed: DictConfig) -> Experiment:
         config=kept,
         algorithm=algorithm,
         training=training,
-        random_return=None if task is None else task.random_return,
-        optimal_return=None if task is None else task.optimal_return,
         force=config["force"],
     )
 
@@ -159,7 +153,7 @@ def _environment(group: dict[str, Any]) -> tuple[str, dict[str, Any], BatchedTas
     return f"metairn.environments:metairn/{target.__name__}-v0", arguments, made
 
 
-def _lifetimes(config: dict[str, Any]) -> Lifetimes | None:
+def _lifetimes(config: dict[str, Any], training: TrainingSettings) -> Lifetimes | None:
     """The policies' lifetimes, each of their environments tried once."""
     if "lifetimes" not in config:
         return None
@@ -167,9 +161,10 @@ def _lifetimes(config: dict[str, Any]) -> Lifetimes | None:
     arguments = checked_arguments("lifetimes", Lifetimes, values)
     lifetimes: Lifetimes = construct("lifetimes", Lifetimes, arguments)
     specs = set()
-    for task in lifetimes.combinations:
-        env, env_config, _ = _environment(config["environment"] | task)
+    for parameters in lifetimes.combinations:
+        env, env_config, task = _environment(config["environment"] | parameters)
         specs.add(_spec(config, env, env_config))
+        _algorithm(config, training, env, env_config, task)
     if len(specs) > 1:
         raise BadInput(
             "lifetimes.environment is not allowed: all lifetimes must have observations and "

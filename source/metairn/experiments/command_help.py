@@ -33,6 +33,10 @@ def keys(group: str, option: str) -> list[str]:
     """Keys that an option's file sets, without what describes the option itself."""
     lines = _lines(CONFIGS / group / f"{option}.yaml")
     names = [line.split(":", 1)[0] for line in lines if line[0].isalpha()]
+    for line in lines:
+        if line.startswith("defaults: "):
+            inherited = line.removeprefix("defaults: ").strip("[]").split(", ")
+            names += [key for other in inherited for key in keys(group, other) if key not in names]
     about = ("name", "display", "defaults", "partition_by", "search_space")
     return [name for name in names if name not in about]
 

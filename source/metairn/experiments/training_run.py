@@ -156,11 +156,10 @@ class TrainingRun:
             "evaluation_return_std": float(returns.std()),
             "evaluation_greedy_return_mean": float(np.mean([e.get_return() for e in greedy])),
         }
-        worst, best = self.experiment.random_return, self.experiment.optimal_return
-        if worst is not None and best is not None:
-            for name, episodes in (("optimality", acting), ("optimality_greedy", greedy)):
-                worth = algorithm.expected_returns(episodes).mean()
-                figures[name] = float((worth - worst) / (best - worst))
+        for name, episodes in (("optimality", acting), ("optimality_greedy", greedy)):
+            optimality = algorithm.optimality(episodes)
+            if optimality is not None:
+                figures[name] = optimality
         return figures
 
     def _save_maps(self, algorithm: IntrinsicAttentionPPO, mark: int | None) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -22,6 +23,9 @@ from metairn.intrinsic_attention_ppo.config import IntrinsicAttentionPPOConfig
 from metairn.intrinsic_attention_ppo.connectors import known_task, to_episode_batch
 from metairn.intrinsic_attention_ppo.env_runner import EpisodeEnvRunner
 from metairn.intrinsic_attention_ppo.rllib_workarounds import WholeEpisodes
+
+if TYPE_CHECKING:
+    from metairn.intrinsic_attention_ppo.learner import IntrinsicAttentionLearner
 
 
 class IntrinsicAttentionPPO(PPO):
@@ -84,9 +88,7 @@ class IntrinsicAttentionPPO(PPO):
             return
         self._lifetime = index = lifetimes.index(now)
         env_config, begins = self.env_config, now % lifetimes.iterations == 0
-        self.learner_group.foreach_learner(
-            lambda learner: learner.enter_lifetime(index, env_config, begins)
-        )
+        self._of_learners(lambda learner: learner.enter_lifetime(index, env_config, begins))
         self.env_runner_group.foreach_env_runner(
             lambda runner: runner.change_environment(env_config),
             local_env_runner=self.config.num_env_runners == 0,
@@ -168,9 +170,8 @@ class IntrinsicAttentionPPO(PPO):
         if slots not in self._evaluation_runners:
             config = self.config.copy(copy_frozen=False)
             config.in_evaluation = True
-            task = known_task(self.config.env, self.env_config)
-            changes = {} if task is None else task.evaluation_parameters
-            config.env_config = self.env_config | changes
+            changes = {} if self.task is None else self.task.evaluation_parameters
+            config.env_config = {**self.env_config, **changes}
             config.num_env_runners = 0
             config.num_envs_per_env_runner = slots
             self._evaluation_runners[slots] = EpisodeEnvRunner(config=config, worker_index=0)
@@ -181,18 +182,27 @@ class IntrinsicAttentionPPO(PPO):
         runner.get_metrics()  # Empties the runner's own record of its episodes.
         return episodes
 
-    def expected_returns(self, episodes: list[SingleAgentEpisode]) -> np.ndarray:
-        """What the actions of each episode were worth; see BatchedTask.expected_returns.
+    @property
+    def task(self) -> Any | None:
+        """The present environment's own account of itself, if it has one."""
+        return known_task(self.config.env, self.env_config)
+
+    def optimality(self, episodes: list[SingleAgentEpisode]) -> float | None:
+        """(worth - random) / (optimal - random), worth being the mean of what the actions were.
+
+        0 for the uniformly random policy and 1 for the best, on average; see
+        BatchedTask.expected_returns. None where the environment does not know these.
 
         Args:
             episodes: of an evaluation.
         """
-        task = known_task(self.config.env, self.env_config)
-        if task is None:
-            return np.array([episode.get_return() for episode in episodes])
+        task = self.task
+        if task is None or task.random_return is None or task.optimal_return is None:
+            return None
         batch = to_episode_batch(episodes).to_numpy()
         arrays = (batch["observations"][:, :-1], batch["actions"], batch["rewards"])
-        return task.expected_returns(*arrays, batch["mask"].sum(axis=1))
+        worth = task.expected_returns(*arrays, batch["mask"].sum(axis=1)).mean()
+        return float((worth - task.random_return) / (task.optimal_return - task.random_return))
 
     def _actor_state(self) -> dict[str, Any]:
         states = self.learner_group.get_state(
@@ -202,10 +212,8 @@ class IntrinsicAttentionPPO(PPO):
 
     def credit_maps(self, episodes: list[SingleAgentEpisode]) -> dict[str, np.ndarray]:
         """What the method makes of some episodes: arrays for files and figures."""
-        task = known_task(self.config.env, self.env_config)
-        batch = to_episode_batch(episodes, task)
-        results = self.learner_group.foreach_learner(lambda learner: learner.credit_maps(batch))
-        return next(iter(results)).get()
+        batch = to_episode_batch(episodes, self.task)
+        return self._of_learners(lambda learner: learner.credit_maps(batch), first_only=True)[0]
 
     def save_credit_assigner(self, path: Path) -> None:
         """Writes what the method has learned, if it learns, into one small file for `pretrained`.
@@ -216,7 +224,18 @@ class IntrinsicAttentionPPO(PPO):
         chosen = self.config.credit_assigner
         if chosen.learns_by != "nothing" and not self.config.credit_assigner_settings.get("frozen"):
             name = str(path.absolute())
-            self.learner_group.foreach_learner(lambda learner: learner.save_credit_assigner(name))
+            self._of_learners(lambda learner: learner.save_credit_assigner(name), first_only=True)
+
+    def _of_learners(
+        self, call: Callable[[IntrinsicAttentionLearner], Any], first_only: bool = False
+    ) -> list[Any]:
+        """What a function returns for each learner; its errors are raised here."""
+        group = self.learner_group
+        found = list(group.foreach_learner(call, remote_actor_ids=[0] if first_only else None))
+        for result in found:
+            if not result.ok:
+                raise result.get()
+        return [result.get() for result in found]
 
     def cleanup(self) -> None:
         """Closes the evaluation environments too."""

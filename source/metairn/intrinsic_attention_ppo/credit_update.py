@@ -127,7 +127,9 @@ class CreditUpdate:
         if self.assigner is None or self.fixes_credit:
             return False
         settings = self.assigner.meta_learning
-        return settings.outer_data == "same" and position % settings.inner_steps == 0
+        imagined = settings.outer_data == "same" and position % settings.inner_steps == 0
+        # What is imagined is learning from r' alone.
+        return imagined and self.assigner.extrinsic_share == 0
 
     def gradient(
         self, minibatches: list[Rollout], position: int, policy_gradient: Sequence[Tensor] | None

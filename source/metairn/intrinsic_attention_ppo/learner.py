@@ -150,7 +150,7 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         rollout = make_rollout(episodes, *critics, self.extrinsic_horizon, reduce_sum)
         self._credit_update.begin(rollout)
         self._policy_update.update_scales(rollout)
-        self._credit_update.before_policy(rollout)
+        self._credit_update.before_policy(rollout.without_ground_truth())
         minibatches = split_into_minibatches(
             self._policy_update.prepared(rollout),
             self.config.num_epochs,
@@ -202,8 +202,9 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
 
     def save_credit_assigner(self, path: str) -> None:
         """Writes what the method has learned, for other runs to take."""
-        settings = self.config.credit_assigner_settings
-        save_assigner(Path(path), self.networks.credit_assigner, dict(settings))
+        settings = dict(self.config.credit_assigner_settings)
+        settings.pop("pretrained", None)  # A path, which says nothing elsewhere.
+        save_assigner(Path(path), self.networks.credit_assigner, settings)
 
     def _log(self, metrics: dict[str, float], num_steps: int) -> None:
         rates = {f"{name}_learning_rate": r for name, r in self.parts.learning_rates.items()}

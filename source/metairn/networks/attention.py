@@ -147,7 +147,7 @@ def _length_scale(num_steps: int, dtype: torch.dtype, device: torch.device) -> F
     return (torch.arange(num_steps, device=device, dtype=dtype) + 2).log() / math.log(4)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _later(num_steps: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "1 T T"]:
     """-inf where t > k, 0 elsewhere."""
     full = torch.full((1, num_steps, num_steps), -math.inf, dtype=dtype, device=device)

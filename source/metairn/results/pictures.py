@@ -92,7 +92,8 @@ def credit_pictures(
             "interquartile mean and 95% stratified bootstrap band.",
             over_training(study, analysis.curves, "credit_on_cause"),
         )
-    mapped = [task for task in study.tasks if maps[task]]
+    # Where a coin pays, no action has caused anything.
+    mapped = [t for t in study.tasks if any(m[-1].truth.any() for m in maps[t].values())]
     if not mapped:
         return
     mean = f"{mapped[-1]}, mean over runs and evaluation episodes"
