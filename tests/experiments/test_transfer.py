@@ -5,6 +5,8 @@ import json
 import pytest
 from training_command import run_here
 
+from metairn.credit_assignment.pretrained import file_of_seed, fingerprint
+
 TASK = [
     *("method=meta_irn_transferred", "environment=umbrella_chain_bsuite"),
     *("environment.num_distractors=0", "environment.length=30"),
@@ -25,6 +27,9 @@ def test_what_was_learned_is_credit_and_not_the_answer(tmp_path, payment, is_sol
     (summary,) = tmp_path.rglob("summary.json")
     figures = json.loads(summary.read_text())
     assert (figures["env_steps_to_90pct"] is not None) == is_solved
+    (provenance,) = tmp_path.rglob("provenance.json")
+    network = file_of_seed("umbrella_chains", seed)
+    assert json.loads(provenance.read_text())["pretrained_sha256"] == fingerprint(network)
     if is_solved:
         assert figures["credit_on_cause"] >= 0.9
 

@@ -1,16 +1,19 @@
 """Credit maps: means over runs, what the page's slider gets, and which tasks have none."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from study_builder import MadeUpStudy, credit_maps
 
+from metairn.results.analysis import analyse
 from metairn.results.credit_explorer import explorer_data, shrink
 from metairn.results.credit_figures import credit_matrices, credit_of_last_reward, first_action
 from metairn.results.credit_maps import load_credit_maps
 from metairn.results.load import StudyError, load_study
+from metairn.results.pictures import credit_pictures
 from metairn.results.run_record import RunRecord
 
 METHODS = ("ppo", "meta_irn", "oracle")
@@ -48,6 +51,20 @@ def test_tasks_without_truth_or_with_episodes_of_several_lengths_have_no_maps(st
     record.save_credit_maps(0, maps)
     assert load_credit_maps(study, "length 4") == {}
     record.close()
+
+
+def test_figures_are_of_the_last_task_in_which_an_action_caused_a_reward(tmp_path):
+    MadeUpStudy(tmp_path).write_all(methods=METHODS, lengths=[4, 6], seeds=2)
+    study = load_study(tmp_path, "toy")
+    maps = {task: load_credit_maps(study, task) for task in study.tasks}
+    by_chance = {
+        method: [replace(m, truth=np.zeros_like(m.truth)) for m in snapshots]
+        for method, snapshots in maps["length 6"].items()
+    }
+    pictures = list(credit_pictures(study, analyse(study), maps | {"length 6": by_chance}))
+    assert "length 4" in next(p.words for p in pictures if p.name == "credit_matrices")
+    of_none = {"length 4": {}, "length 6": by_chance}
+    assert [p.name for p in credit_pictures(study, analyse(study), of_none)] == ["credit_on_cause"]
 
 
 def test_damaged_map_is_named(study):

@@ -74,6 +74,9 @@ def test_nothing_and_damage_are_refused_in_a_sentence(root, tmp_path):
     with pytest.raises(StudyError, match="has no searches; metairn-tune"):
         load_searches(tmp_path / "nothing")
     path = root / "meta_irn__umbrella_chain" / "trials.jsonl"
-    path.write_text(path.read_text() + "{")
+    whole = path.read_text()
+    path.write_text(whole + "{")  # Cut off by a crash, and left out when the tuning goes on.
+    assert len(load_searches(root)[0].trials) == 4
+    path.write_text(whole + "{\n")
     with pytest.raises(StudyError, match=r"trials\.jsonl: line 5 is damaged"):
         load_searches(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from glob import glob
 from pathlib import Path
@@ -58,6 +59,15 @@ def file_of_seed(pretrained: str, seed: int) -> str:
         pretrained = str(SHIPPED / pretrained / "*.pt")
     files = sorted(glob(pretrained, recursive=True)) if "*" in pretrained else []
     return files[seed % len(files)] if files else pretrained
+
+
+def fingerprint(path: str) -> str:
+    """SHA-256 of a file of weights: which of several a run has taken.
+
+    Args:
+        path: of the file.
+    """
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def load_weights(path: str, assigner: MetaLearnedReward) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from metairn.credit_assignment.pretrained import fingerprint
 from metairn.experiments.build import Experiment
 from metairn.experiments.progress import Progress
 from metairn.experiments.ray_cluster import start_ray
@@ -87,7 +88,11 @@ class TrainingRun:
         if checkpoint is not None:
             restore(algorithm, checkpoint)
             iteration = algorithm.training_iteration
-        self.record.start(provenance(), iteration)
+        origin = provenance()
+        pretrained = self.experiment.algorithm.credit_assigner_settings.get("pretrained")
+        if pretrained is not None:
+            origin["pretrained_sha256"] = fingerprint(pretrained)
+        self.record.start(origin, iteration)
         rows = self.record.rows
         if iteration is not None and (not rows or rows[-1]["iteration"] != iteration):
             raise BadInput(

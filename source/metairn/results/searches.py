@@ -87,7 +87,8 @@ def _load(path: Path, name: str) -> Search:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     lines = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    # What follows the last line break was cut off by a crash.
+    for number, line in enumerate(path.read_text().split("\n")[:-1], start=1):
         try:
             lines.append(dict(json.loads(line)))
         except (ValueError, TypeError) as error:
