@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metairn.credit_assignment.assigner import CreditAssigner
+from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
 from metairn.credit_assignment.pretrained import file_of_seed
 from metairn.environments.task import BatchedTask
 from metairn.experiments.episode_supply import check_episodes, check_outer_data, num_envs
@@ -195,8 +196,8 @@ def _algorithm(
             "ground-truth credit."
         )
     check_episodes(training, task)
-    if assigner.learns_by == "meta_gradient":
-        check_outer_data(getattr(assigner, "meta_learning", None), training, task)
+    if isinstance(assigner, MetaLearnedReward) and assigner.learns_by == "meta_gradient":
+        check_outer_data(assigner.meta_learning, training, task)
     share = -(-training.train_batch_env_steps // max(training.num_learners, 1))
     return (
         IntrinsicAttentionPPOConfig()
