@@ -7,6 +7,7 @@ from metairn.experiments import sweep, training_run
 from metairn.experiments.command_help import options
 from metairn.experiments.settings import BadInput
 
+FOUR = "training.minibatches=4"
 META_IRN = "method=meta_irn"
 WITH_POLICY = [META_IRN, "method.meta_steps=0", "method.replay_iterations=1"]
 GYMNASIUM = "environment=gymnasium"
@@ -61,6 +62,14 @@ MISTAKES = {
     "lifetimes that differ in size": (
         ["lifetimes=umbrella_chains", "+lifetimes.environment.num_distractors=[0,1]"],
         ["lifetimes.environment", "same size"],
+    ),
+    "lifetimes too long for a batch": (
+        ["lifetimes=umbrella_chains", "lifetimes.environment.length=[4,600]", FOUR],
+        ["training.minibatches=4", "training.train_batch_env_steps=1000 gives 2 episodes"],
+    ),
+    "lifetimes with a schedule": (
+        ["lifetimes=umbrella_chains", "training.entropy_coefficient=[[0,0.1],[1000,0]]"],
+        ["training.entropy_coefficient=[[0", "not allowed with lifetimes"],
     ),
     "unknown lifetimes": (["lifetimes=long"], ["lifetimes=long", "umbrella_chains"]),
     "unknown outer data": (

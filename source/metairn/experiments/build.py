@@ -161,6 +161,12 @@ def _lifetimes(config: dict[str, Any], training: TrainingSettings) -> Lifetimes 
     values = {key: value for key, value in config["lifetimes"].items() if key != "name"}
     arguments = checked_arguments("lifetimes", Lifetimes, values)
     lifetimes: Lifetimes = construct("lifetimes", Lifetimes, arguments)
+    for key in ("actor_learning_rate", "critic_learning_rate", "entropy_coefficient"):
+        if isinstance(getattr(training, key), list):
+            raise BadInput(
+                f"training.{key}={getattr(training, key)} is not allowed with lifetimes: a "
+                "schedule counts the env steps of all policies."
+            )
     specs = set()
     for parameters in lifetimes.combinations:
         env, env_config, task = _environment(config["environment"] | parameters)
