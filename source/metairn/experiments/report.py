@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # Too wide for a terminal.
 ON_PAGE_ONLY = (
-    "environment",
     "of its mode",
     "P(better than PPO)",
     "P(sooner than PPO)",
@@ -78,7 +77,8 @@ def report(composed: DictConfig) -> None:
     write_atomically(folder / "table.csv", table.to_csv(index=False, float_format="%.4g"))
     shown = shown_table(study, table)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(_for_screen(shown[[name for name in shown if name not in ON_PAGE_ONLY]]))
+    same = {"environment"} if table["environment"].nunique() == 1 else set()
+    console.print(_for_screen(shown.drop(columns=[*same, *ON_PAGE_ONLY], errors="ignore")))
     console.print(_for_screen(answer_table(study, analysis)))
     print(f"page: {folder / 'report.html'}, table: {folder / 'table.csv'}, figures: {images}")
 
