@@ -39,8 +39,15 @@ class SweepLauncher(Launcher):
         from metairn.experiments.job_configuration import job_configuration
 
         load = self.hydra_context.config_loader.load_sweep_config
-        self.start([job_configuration(load(self.config, list(job))) for job in job_overrides])
+        configurations = []
+        for job in job_overrides:
+            configurations.append(job_configuration(load(self.config, list(job))))
+            self.prepare(configurations[-1])
+        self.start(configurations)
         return [JobReturn(overrides=job, status=JobStatus.COMPLETED) for job in job_overrides]
+
+    def prepare(self, configuration: dict[str, Any]) -> None:
+        """Sees each job as soon as it is composed."""
 
     @abstractmethod
     def start(self, configurations: list[dict[str, Any]]) -> None:
@@ -56,6 +63,14 @@ class RayLauncher(SweepLauncher):
 
     def __init__(self, max_parallel_runs: int | None) -> None:
         self.max_parallel_runs = max_parallel_runs
+
+    def prepare(self, configuration: dict[str, Any]) -> None:
+        from metairn.experiments.run_name import is_sure_to_run
+
+        if is_sure_to_run(configuration):
+            from metairn.experiments.ray_cluster import start_ray_ahead
+
+            start_ray_ahead()
 
     def start(self, configurations: list[dict[str, Any]]) -> None:
         from metairn.experiments.sweep import run_sweep

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from training_command import TINY, outcome_of, run_here, start_process
 
-from metairn.experiments import sweep
+from metairn.experiments import ray_cluster, sweep
 from metairn.experiments.command_help import CONFIGS, options
 from metairn.experiments.sweep_plan import newest_row
 from metairn.results.run_record import RunRecord
@@ -38,10 +38,11 @@ def empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_ray(monkeypatch):
-    def start_ray(*trainings, **options):
+    def start(*trainings, **options):
         raise AssertionError("nothing is to be started")
 
-    monkeypatch.setattr(sweep, "start_ray", start_ray)
+    monkeypatch.setattr(sweep, "start_ray", start)
+    monkeypatch.setattr(ray_cluster, "start_ray_ahead", start)
 
 
 def finish_by_hand(root, *overrides, seconds=2.0):
@@ -120,6 +121,18 @@ def test_run_of_several_processes_gets_them_all(empty_folder):
     outcome = run_here(
         "-m", "seed=0,1", *TINY, "training.num_env_runners=1", "output_root=runs", "study=remote"
     )
+    assert outcome.code == 0, outcome.err
+    assert len(list(empty_folder.rglob("DONE"))) == 2
+
+
+def test_run_of_more_processes_than_cores_gets_them_all(empty_folder):
+    # In a process of its own, whose Ray was begun before that was known.
+    runners = ray_cluster.cores()
+    process = start_process(
+        *(empty_folder, "-m", "seed=0,1", *TINY, f"training.num_env_runners={runners}"),
+        "output_root=runs",
+    )
+    outcome = outcome_of(process)
     assert outcome.code == 0, outcome.err
     assert len(list(empty_folder.rglob("DONE"))) == 2
 

@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import gymnasium
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +16,7 @@ from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
 from metairn.credit_assignment.pretrained import file_of_seed
 from metairn.environments.task import BatchedTask
 from metairn.experiments.episode_supply import check_episodes, check_outer_data, num_envs
+from metairn.experiments.run_name import run_folder, run_label
 from metairn.experiments.settings import (
     BadInput,
     GymnasiumEnvironment,
@@ -105,41 +105,13 @@ def build_experiment(composed: DictConfig) -> Experiment:
     pattern = {k: v for k, v in config["method"].items() if k == "pretrained"}
     kept["method"] = config["method"] | algorithm.credit_assigner_settings | pattern
     return Experiment(
-        label=_label(config),
-        folder=_folder(config),
+        label=run_label(config),
+        folder=run_folder(config),
         config=kept,
         algorithm=algorithm,
         training=training,
         force=config["force"],
     )
-
-
-def _partition(config: dict[str, Any]) -> list[tuple[str, Any]]:
-    environment = config["environment"]
-    keys = environment["partition_by"]
-    if not isinstance(keys, list) or any(key not in environment for key in keys):
-        raise BadInput(
-            f"environment.partition_by={keys} is not allowed: it must list keys of environment."
-        )
-    varying = [(key, environment[key]) for key in keys]
-    if "lifetimes" in config:  # Each has an environment of its own.
-        varying = [("lifetimes", config["lifetimes"]["name"])]
-    return [
-        ("method", config["method"]["name"]),
-        ("environment", environment["name"]),
-        *varying,
-        ("seed", config["seed"]),
-    ]
-
-
-def _label(config: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in _partition(config))
-
-
-def _folder(config: dict[str, Any]) -> Path:
-    """<output_root>/<study>/method=.../environment=.../<key>=<value>/seed=..."""
-    root = Path(config["output_root"]) / config["study"]
-    return root.joinpath(*(f"{k}={quote(str(v), safe='')}" for k, v in _partition(config)))
 
 
 def _environment(group: dict[str, Any]) -> tuple[str, dict[str, Any], BatchedTask | None]:
@@ -231,7 +203,8 @@ def _algorithm(
             num_minibatches=training.minibatches,
             train_batch_size_per_learner=share,
         )
-        .debugging(seed=config["seed"], log_level="ERROR")
+        # Nobody reads the monitor of system usage, whose thread a run would wait for at its end.
+        .debugging(seed=config["seed"], log_level="ERROR", log_sys_usage=False)
     )
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
+import sys
+import threading
+from concurrent.futures import Future
 from typing import Any
 
 import ray
@@ -19,6 +24,36 @@ def bundles(training: TrainingSettings) -> list[dict[str, float]]:
     return [main, *[sampling] * training.num_env_runners, *[learning] * training.num_learners]
 
 
+# Of one cluster at most, from start_ray_ahead to start_ray.
+_ahead: list[Future[None]] = []
+
+
+def start_ray_ahead() -> None:
+    """Begins to start this machine's Ray in the background, for start_ray to find.
+
+    That takes three seconds of waiting, in which the runs to come can be checked.
+    """
+    if "RAY_ADDRESS" in os.environ or ray.is_initialized() or _ahead:
+        return
+    # Ray does so in the main thread only; without it, SIGTERM would leave the cluster behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+    started: Future[None] = Future()
+    _ahead.append(started)
+
+    def start() -> None:
+        try:
+            _start(cores())
+            started.set_result(None)
+        except BaseException as error:
+            started.set_exception(error)
+        # Linux ends Ray's processes with the thread that started them.
+        threading.Event().wait()
+
+    threading.Thread(target=start, daemon=True).start()
+    # Ray's own end, registered before, cannot interrupt its beginning.
+    atexit.register(started.exception)
+
+
 def start_ray(*trainings: TrainingSettings, inside: bool = False) -> None:
     """Joins the cluster at RAY_ADDRESS, or starts one on this machine, once per process.
 
@@ -30,19 +65,15 @@ def start_ray(*trainings: TrainingSettings, inside: bool = False) -> None:
         BadInput: if the cluster cannot be reached, or if a run needs more processors than there
             are, for which Ray would wait forever.
     """
+    # More processes than cores are slow, not wrong.
+    most = max(cores(), *(len(bundles(training)) for training in trainings))
+    if _ahead:
+        _ahead.pop().result()
+        if ray.cluster_resources()["CPU"] < most:
+            ray.shutdown()
     if not ray.is_initialized():
-        where: dict[str, Any] = {}
-        if "RAY_ADDRESS" not in os.environ:
-            # A cluster that somebody started here is not ours to join unasked. More processes than
-            # cores are slow, not wrong.
-            most = max(len(bundles(training)) for training in trainings)
-            where = {
-                "address": "local",
-                "num_cpus": max(cores(), most),
-                "include_dashboard": False,
-            }
         try:
-            ray.init(logging_level="ERROR", log_to_driver=False, **where)
+            _start(most)
         except ConnectionError as error:
             raise BadInput(
                 f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')} cannot be reached: start the "
@@ -65,6 +96,14 @@ def start_ray(*trainings: TrainingSettings, inside: bool = False) -> None:
                 raise BadInput(
                     f"{keys} = {needed:g} is not allowed: Ray has {has.get(kind, 0):g} {kind}s."
                 )
+
+
+def _start(num_cpus: int) -> None:
+    where: dict[str, Any] = {}
+    if "RAY_ADDRESS" not in os.environ:
+        # A cluster that somebody started here is not ours to join unasked.
+        where = {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
+    ray.init(logging_level="ERROR", log_to_driver=False, **where)
 
 
 def cores() -> int:
