@@ -85,6 +85,7 @@ def test_position_alone_knows_nothing_of_what_happened(random_episodes, make_spe
         ("extrinsic_share", 2.0),
         ("meta_steps", -1),
         ("inner_starts", 0),
+        ("outer_episodes", 0),
         ("inner_episodes", 0),
         ("replay_iterations", 0),
         ("max_importance_ratio", 0.5),
@@ -96,6 +97,11 @@ def test_bad_settings_are_refused_in_one_sentence(make_spec, monkeypatch, name, 
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=rf"^{name}=.* is not allowed: it must [^\n]*\.$"):
         redistribution(make_spec(True), **{name: value})
+
+
+def test_balanced_gradient_is_refused_where_it_would_change_the_credit_matrix(make_spec):
+    with pytest.raises(ValueError, match=r"^balanced_gradient=True is not allowed with tokens"):
+        redistribution(make_spec(True), tokens=["reward", "flags"], balanced_gradient=True)
 
 
 def test_fresh_episodes_are_too_late_for_meta_steps(make_spec):

@@ -81,14 +81,17 @@ def test_all_outer_updates_come_before_the_policy_moves(record, monkeypatch):
     [
         ({}, [10]),
         ({"inner_starts": 2}, [5, 5]),
-        ({"inner_starts": 3, "inner_steps": 2, "inner_episodes": 2}, [2] * 6),
+        ({"inner_starts": 2, "inner_steps": 2, "inner_episodes": 1}, [1] * 4),
+        # Bounds that there are too few episodes to reach.
+        ({"inner_starts": 4, "inner_episodes": 5}, [2] * 4),
+        ({"inner_starts": 12, "inner_steps": 3}, [1] * 18),
     ],
 )
 def test_imagined_updates_and_outer_loss_share_no_episode(record, settings, sizes):
     run = small_run(settings)
     steps = record(run)
     run.train(1)
-    starts = settings.get("inner_starts", 1)
+    starts = len(sizes) // settings.get("inner_steps", 1)
     assert len(steps) == 4 * starts
     for first in range(0, len(steps), starts):
         group = steps[first : first + starts]
@@ -97,6 +100,15 @@ def test_imagined_updates_and_outer_loss_share_no_episode(record, settings, size
         parts = [*map(rows, inner), rows(group[0][1])]
         assert len(set.union(*parts)) == sum(map(len, parts)) == 20
         assert all(outer is group[0][1] for _, outer in group)
+
+
+def test_the_outer_loss_takes_no_more_episodes_than_it_may(record):
+    run = small_run({"outer_episodes": 3})
+    steps = record(run)
+    run.train(1)
+    for rollouts, outer in steps:
+        assert outer.episodes.num_episodes == 3
+        assert not rows(outer) & rows(rollouts[0])
 
 
 def test_same_takes_the_outer_loss_on_the_inner_episodes(record):
@@ -157,8 +169,8 @@ def test_the_policy_learns_from_a_running_mean_of_the_network():
 
 
 def test_too_few_episodes_are_refused_in_one_sentence():
-    run = small_run({"inner_starts": 4, "inner_episodes": 5})
-    with pytest.raises(ValueError, match=r"^20 episodes are too few for inner_starts=4 [^\n]*\.$"):
+    run = small_run({"inner_steps": 20})
+    with pytest.raises(ValueError, match=r"^20 episodes are too few for inner_steps=20 [^\n]*\.$"):
         run.train(1)
 
 

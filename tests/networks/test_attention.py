@@ -132,6 +132,25 @@ def test_without_a_null_slot_the_whole_reward_is_spread():
     assert (kept < 1).all()
 
 
+@pytest.mark.parametrize("null_slot", [True, False])
+def test_balanced_gradient_counts_row_k_k_plus_two_halves_times(null_slot):
+    steps, mask = torch.randn(2, 5, 4, dtype=torch.float64), torch.ones(2, 5, dtype=torch.bool)
+    mask[1, 3:] = False
+    layer = redistribution(steps, null_slot)
+    plain = layer.weights(steps, mask)
+    wanted = torch.randn_like(plain)
+    expected = [torch.zeros_like(p) for p in layer.parameters()]
+    for k in range(5):
+        row = (plain * wanted)[:, k].sum()
+        found = torch.autograd.grad(row, layer.parameters(), retain_graph=True)
+        expected = [e + (k + 2) / 2 * f for e, f in zip(expected, found, strict=True)]
+    layer.balanced_gradient = True
+    balanced = layer.weights(steps, mask)
+    torch.testing.assert_close(balanced, plain, rtol=1e-14, atol=1e-14)
+    found = torch.autograd.grad((balanced * wanted).sum(), layer.parameters())
+    torch.testing.assert_close(list(found), expected)
+
+
 def test_redistribution_is_as_sharp_over_a_thousand_steps_as_over_ten():
     """One step stands out from all others, which are alike, by a logit of ln 4 x 2."""
     shares = []

@@ -7,8 +7,9 @@ new method is one subclass in one file.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -48,11 +49,14 @@ class CreditAssigner(nn.Module, ABC):
         extrinsic_share: share of the extrinsic advantage in what the policy learns from; the rest
             is that of r', both in standard deviations.
         credit_learning_rate: step size of the method's own parameters.
+        later_settings: those that earlier versions lacked, with the values that change nothing: at
+            these they are left out of a run's configuration, so that earlier runs keep theirs.
     """
 
     learns_by: Literal["nothing", "meta_gradient", "own_loss"] = "nothing"
     needs_mixed_critic: ClassVar[bool] = True
     needs_ground_truth: ClassVar[bool] = False
+    later_settings: ClassVar[Mapping[str, Any]] = {}
     discount: float | None = None
     gae_lambda: float | None = None
     extrinsic_share: float = 0.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,6 +37,9 @@ class MetaIRN(MetaLearnedReward):
             in: the published network's reward was one constant.
         null_slot: whether redistribution can throw a reward away.
         sharpness: multiplies the redistribution's logits, above 0.
+        balanced_gradient: whether the redistribution of late rewards learns as fast as that of
+            early ones; not for tokens that see rewards, through which it would change the
+            derivatives that the credit matrix is.
         learning: see MetaLearnedReward.
 
     Raises:
@@ -46,6 +49,11 @@ class MetaIRN(MetaLearnedReward):
     positions, flags and the redistribution are ours.
     """
 
+    later_settings: ClassVar[Mapping[str, Any]] = {
+        "balanced_gradient": False,
+        "outer_episodes": None,
+    }
+
     def __init__(
         self,
         spec: EpisodeSpec,
@@ -54,6 +62,7 @@ class MetaIRN(MetaLearnedReward):
         encoder_width: int = 32,
         null_slot: bool = True,
         sharpness: float = 1.0,
+        balanced_gradient: bool = False,
         **learning: Any,
     ) -> None:
         super().__init__(spec, **learning)
@@ -70,10 +79,17 @@ class MetaIRN(MetaLearnedReward):
             raise ValueError(
                 f"sharpness={sharpness} is not allowed: it must be above 0 and finite."
             )
+        if balanced_gradient and "reward" in tokens:
+            raise ValueError(
+                "balanced_gradient=True is not allowed with tokens that see the reward: it would "
+                "change the credit matrix."
+            )
         self.encoder_width = encoder_width
         self.tokens = StepTokens(spec, tokens, encoder_width)
         if head == "redistribution":
-            self.spread = RedistributionAttention(encoder_width, null_slot, sharpness)
+            self.spread = RedistributionAttention(
+                encoder_width, null_slot, sharpness, balanced_gradient
+            )
         else:
             self.attend = SelfAttention(encoder_width)
             self.norm = nn.LayerNorm(encoder_width)

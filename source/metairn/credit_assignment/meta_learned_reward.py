@@ -30,8 +30,11 @@ class MetaLearning:
             (`held_out`), or fresh ones from the updated policy (`next`).
         meta_steps: outer updates in each iteration before the policy moves; 0 takes one with each
             minibatch that the policy learns from instead.
-        inner_starts: M, policy updates that each of the meta_steps imagines side by side.
-        inner_episodes: episodes of each imagined update; None for an equal share of half of them.
+        inner_starts: M, policy updates that each of the meta_steps imagines side by side; fewer
+            where there are too few episodes.
+        inner_episodes: most episodes of each imagined update, which gets an equal share of half of
+            them; None for no bound.
+        outer_episodes: most episodes of the outer loss of meta_steps; None for all others.
         replay_iterations: K, iterations whose episodes the meta_steps use, the present one's too.
         max_importance_ratio: bound on how much a step of an earlier policy may weigh.
         credit_average: share of the old in a running mean of the reward network's weights, which
@@ -45,6 +48,7 @@ class MetaLearning:
     meta_steps: int = 0
     inner_starts: int = 1
     inner_episodes: int | None = None
+    outer_episodes: int | None = None
     replay_iterations: int = 1
     max_importance_ratio: float = 5.0
     credit_average: float = 0.0
@@ -64,10 +68,9 @@ class MetaLearning:
                 f"inner_learning_rate={rate} is not allowed: it must be above 0 and finite."
             )
         least = {"inner_steps": 1, "meta_steps": 0, "inner_starts": 1, "replay_iterations": 1}
-        if self.inner_episodes is not None:
-            least["inner_episodes"] = 1
+        least |= {"inner_episodes": 1, "outer_episodes": 1}
         for name, minimum in least.items():
-            if getattr(self, name) < minimum:
+            if getattr(self, name) is not None and getattr(self, name) < minimum:
                 raise ValueError(
                     f"{name}={getattr(self, name)} is not allowed: it must be at least {minimum}."
                 )

@@ -103,7 +103,9 @@ def build_experiment(composed: DictConfig) -> Experiment:
     kept["environment"] = config["environment"] | (env_config if task is not None else {})
     # The pattern, not the file: runs that take turns with several have one configuration.
     pattern = {k: v for k, v in config["method"].items() if k == "pretrained"}
-    kept["method"] = config["method"] | algorithm.credit_assigner_settings | pattern
+    method = config["method"] | algorithm.credit_assigner_settings | pattern
+    later = algorithm.credit_assigner.later_settings
+    kept["method"] = {k: v for k, v in method.items() if k not in later or v != later[k]}
     return Experiment(
         label=run_label(config),
         folder=run_folder(config),

@@ -50,12 +50,11 @@ def check_outer_data(
         return
     given = f"training.train_batch_env_steps={training.train_batch_env_steps} gives {episodes}"
     if meta_learning.meta_steps:
-        updates = meta_learning.inner_starts * meta_learning.inner_steps
-        wanted = updates * (meta_learning.inner_episodes or 1) + 1
+        wanted = meta_learning.inner_steps + 1
         if episodes < wanted:
             raise BadInput(
                 f"method.meta_steps={meta_learning.meta_steps} is not allowed here: {given} "
-                f"episodes, and inner_starts, inner_steps and inner_episodes need {wanted}."
+                f"episodes, and method.inner_steps={meta_learning.inner_steps} needs {wanted}."
             )
     elif meta_learning.outer_data == "held_out" and episodes < 2 * training.minibatches:
         raise BadInput(

@@ -67,7 +67,7 @@ class Replay:
 def split_for_meta_step(
     pool: Rollout, settings: MetaLearning, generator: torch.Generator
 ) -> tuple[list[list[Rollout]], Rollout | None]:
-    """Disjoint episodes for each imagined policy update, and the rest for the outer loss.
+    """Disjoint episodes for each imagined policy update, and others for the outer loss.
 
     Args:
         pool: all episodes.
@@ -75,24 +75,27 @@ def split_for_meta_step(
         generator: shuffles.
 
     Returns:
-        M sequences of k rollouts, and the outer one; None if the outer loss takes the inner ones.
+        At most M sequences of k rollouts, and the outer one; None if the outer loss takes the
+        inner ones.
 
     Raises:
         ValueError: if there are too few episodes.
     """
-    count, updates = pool.episodes.num_episodes, settings.inner_starts * settings.inner_steps
-    share = settings.inner_episodes or max(1, count // (2 * updates))
-    if share * updates >= count:
+    count, k = pool.episodes.num_episodes, settings.inner_steps
+    if count <= k:
         raise ValueError(
-            f"{count} episodes are too few for inner_starts={settings.inner_starts} times "
-            f"inner_steps={settings.inner_steps} updates of {share} episodes, and others for the "
-            "outer loss: raise train_batch_env_steps or lower one of these."
+            f"{count} episodes are too few for inner_steps={k} updates of one each, and another "
+            "for the outer loss: raise train_batch_env_steps or lower inner_steps."
         )
+    updates = min(settings.inner_starts, (count - 1) // k) * k
+    share = max(1, count // (2 * updates))
+    if settings.inner_episodes is not None:
+        share = min(share, settings.inner_episodes)
     order = torch.randperm(count, generator=generator).to(pool.weights.device)
     inner, outer = order[: share * updates].split(share), order[share * updates :]
+    outer = outer[: settings.outer_episodes]
     steps = pool.episodes.mask.shape[1]
     parts = [pool.select(part, steps, reduce_sum) for part in inner]
-    k = settings.inner_steps
     starts = [parts[i : i + k] for i in range(0, len(parts), k)]
     if settings.outer_data == "same":
         return starts, None

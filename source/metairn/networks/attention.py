@@ -109,19 +109,31 @@ class RedistributionAttention(nn.Module):
     reach no action at all. c_k grows with the number of steps to choose from: an attention that is
     sharp over ten steps is as sharp over a thousand.
 
+    Untrained, each of a row's k + 2 shares is 1/(k+2), and so is what the softmax passes on of its
+    gradient: the noise of the first rows drowns what the last rewards say. A balanced gradient is
+    (k+2)/2 times as large at row k's logits.
+
     Args:
         width: d, numbers per step.
         null_slot: whether a reward can be thrown away.
         sharpness: multiplies all logits.
+        balanced_gradient: whether rows learn alike, however many shares they have.
 
     Source: logits that grow with ln k are Chiang and Cholak's (2022); null slot and use are ours.
     """
 
-    def __init__(self, width: int, null_slot: bool = True, sharpness: float = 1.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        null_slot: bool = True,
+        sharpness: float = 1.0,
+        balanced_gradient: bool = False,
+    ) -> None:
         super().__init__()
         self.query = linear(width, width, gain=1.0, bias=False)
         self.key = linear(width, width, gain=1.0, bias=False)
         self.sharpness = sharpness
+        self.balanced_gradient = balanced_gradient
         self.null = linear(width, 1, gain=0.1) if null_slot else None
 
     def weights(
@@ -130,15 +142,25 @@ class RedistributionAttention(nn.Module):
         """C[k,t]: the share of step k's reward that step t gets; zero for t > k and for padding."""
         num_steps = mask.shape[1]
         scale = _length_scale(num_steps, steps.dtype, steps.device) * self.sharpness
-        query = self.query(steps) * scale[:, None]
+        query, key = self.query(steps) * scale[:, None], self.key(steps)
         later = _later(num_steps, steps.dtype, steps.device)
-        logits = torch.baddbmm(
-            later, query, self.key(steps).transpose(-1, -2), alpha=1 / math.sqrt(query.shape[-1])
-        )
+        alpha = 1 / math.sqrt(query.shape[-1])
+        if self.balanced_gradient:
+            logits = later + _balanced(alpha * query @ key.transpose(-1, -2))
+        else:
+            logits = torch.baddbmm(later, query, key.transpose(-1, -2), alpha=alpha)
         if self.null is None:
             return logits.softmax(dim=-1) * mask[:, :, None]
         null = self.null(steps) * scale[:, None]
+        if self.balanced_gradient:
+            null = _balanced(null)
         return torch.cat([logits, null], dim=-1).softmax(dim=-1)[..., :-1] * mask[:, :, None]
+
+
+def _balanced(logits: Float[Tensor, "B T K"]) -> Float[Tensor, "B T K"]:
+    """The same numbers, with a gradient (k+2)/2 times as large in row k."""
+    rows = torch.arange(logits.shape[1], dtype=logits.dtype, device=logits.device)
+    return logits + (rows / 2)[:, None] * (logits - logits.detach())
 
 
 @lru_cache(maxsize=64)
