@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from PIL import Image
 from study_builder import MadeUpStudy
 
 from metairn.experiments import report
@@ -59,9 +60,11 @@ def test_report_is_a_page_that_needs_nothing_else(tmp_path, capsys, monkeypatch)
     names = {path.stem for path in (tmp_path / "images").iterdir()}
     assert {"toy_sample_efficiency", "toy_over_length", "toy_improvement"} <= names
     for path in (tmp_path / "images").iterdir():
-        start = {".png": b"\x89PNG", ".pdf": b"%PDF"}[path.suffix]
+        start = {".png": b"\x89PNG", ".pdf": b"%PDF", ".gif": b"GIF8"}[path.suffix]
         assert path.read_bytes().startswith(start)
-    assert len(list((tmp_path / "images").iterdir())) == 2 * len(images)
+    assert len(list((tmp_path / "images").iterdir())) == 2 * len(images) + 1
+    with Image.open(tmp_path / "images" / "toy_credit_over_training.gif") as moving:
+        assert moving.n_frames == 3
 
 
 def test_table_has_every_number_with_its_interval(tmp_path, capsys, monkeypatch):

@@ -67,6 +67,7 @@ def report(composed: DictConfig) -> None:
             maps = {task: load_credit_maps(study, task) for task in study.tasks}
             status.update("drawing figures")
             sections = _draw(study, analysis, maps, images)
+            _animate(study, maps, images)
             status.update("writing the page")
             page = render_page(
                 study, analysis, table, sections, maps, composed.get("question") or ""
@@ -112,6 +113,23 @@ def _draw(
         heading: [(_save(picture, images / study.name), picture.words) for picture in pictures]
         for heading, pictures in headings.items()
     }
+
+
+def _animate(study: Study, maps: dict[str, dict[str, list[CreditMap]]], images: Path) -> None:
+    """Saves the credit matrices over training, where there are any, as a moving picture."""
+    from matplotlib.animation import PillowWriter
+
+    from metairn.results.credit_figures import credit_over_training
+    from metairn.results.pictures import task_of_maps
+
+    task = task_of_maps(study, maps)
+    if task is None:
+        return
+    animation = credit_over_training(study, maps[task])
+    path = images / f"{study.name}_credit_over_training.gif"
+    temporary = path.with_suffix(".tmp.gif")  # Pillow goes by the last suffix.
+    animation.save(temporary, writer=PillowWriter(fps=2))
+    temporary.replace(path)
 
 
 def _save(picture: Picture, prefix: Path) -> str:

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.animation import FuncAnimation
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from metairn.results.credit_maps import CreditMap
 from metairn.results.load import Study
@@ -47,6 +51,38 @@ def credit_matrices(study: Study, maps: dict[str, list[CreditMap]], snapshot: in
     for axis in figure.axes[:1]:
         axis.set_ylabel("action of step")
     return figure
+
+
+def credit_over_training(study: Study, maps: dict[str, list[CreditMap]]) -> FuncAnimation:
+    """`credit_matrices` at one moment of training after the other.
+
+    Args:
+        study: for the methods' names.
+        maps: `load_credit_maps` of a task, not empty.
+    """
+    images: list[tuple[AxesImage, str, bool]] = []
+
+    def draw(axis: Axes, method: str | None, attention: bool) -> None:
+        first = next(iter(maps.values()))[0] if method is None else maps[method][0]
+        matrix = first.truth if method is None else _matrix(first, attention)
+        image = axis.imshow(matrix, **_colours(matrix, attention), interpolation="nearest")
+        if method is not None:
+            images.append((image, method, attention))
+
+    figure = _grid(study, maps, draw)
+    title = figure.suptitle(" ")
+
+    def show(moment: int) -> list[Artist]:
+        for image, method, attention in images:
+            matrix = _matrix(maps[method][moment], attention)
+            image.set_data(matrix)
+            image.set_norm(Normalize(*_bounds(matrix, attention)))
+        title.set_text(f"{next(iter(maps.values()))[moment].env_steps:,} env steps")
+        return [title]
+
+    plt.close(figure)  # It is shown by the animation alone.
+    moments = min(map(len, maps.values()))
+    return FuncAnimation(figure, show, frames=moments, interval=600)
 
 
 def first_action(study: Study, maps: dict[str, list[CreditMap]]) -> Figure:
@@ -128,8 +164,15 @@ def _matrix(shown: CreditMap, attention: bool) -> np.ndarray:
 
 
 def _colours(matrix: np.ndarray, attention: bool) -> dict[str, Any]:
+    low, high = _bounds(matrix, attention)
+    return {
+        "cmap": ATTENTION_COLOURS if attention else CREDIT_COLOURS,
+        "vmin": low,
+        "vmax": high,
+    }
+
+
+def _bounds(matrix: np.ndarray, attention: bool) -> tuple[float, float]:
     """Attention from 0 on, credit around 0, each up to its own largest value."""
     largest = float(np.abs(matrix).max()) or 1.0
-    if attention:
-        return {"cmap": ATTENTION_COLOURS, "vmin": 0, "vmax": largest}
-    return {"cmap": CREDIT_COLOURS, "vmin": -largest, "vmax": largest}
+    return (0.0 if attention else -largest), largest

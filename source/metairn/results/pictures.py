@@ -75,6 +75,12 @@ def comparison_pictures(study: Study, analysis: Analysis) -> Iterator[Picture]:
     )
 
 
+def task_of_maps(study: Study, maps: dict[str, dict[str, list[CreditMap]]]) -> str | None:
+    """The last (longest) task with maps to show: where a coin pays, no action caused anything."""
+    mapped = [t for t in study.tasks if any(m[-1].truth.any() for m in maps[t].values())]
+    return mapped[-1] if mapped else None
+
+
 def credit_pictures(
     study: Study, analysis: Analysis, maps: dict[str, dict[str, list[CreditMap]]]
 ) -> Iterator[Picture]:
@@ -92,26 +98,25 @@ def credit_pictures(
             "interquartile mean and 95% stratified bootstrap band.",
             over_training(study, analysis.curves, "credit_on_cause"),
         )
-    # Where a coin pays, no action has caused anything.
-    mapped = [t for t in study.tasks if any(m[-1].truth.any() for m in maps[t].values())]
-    if not mapped:
+    task = task_of_maps(study, maps)
+    if task is None:
         return
-    mean = f"{mapped[-1]}, mean over runs and evaluation episodes"
+    mean = f"{task}, mean over runs and evaluation episodes"
     yield Picture(
         "credit_matrices",
         f"After training ({mean}): how much of the reward at step j the action at step t is "
         "credited with, and how much step t attends to step j, beside what would be optimal. Each "
         "panel has its own scale.",
-        credit_matrices(study, maps[mapped[-1]]),
+        credit_matrices(study, maps[task]),
     )
     yield Picture(
         "first_action",
         f"The first action over training ({mean}): which rewards it is credited with, which steps "
         "it attends to, and what would be optimal.",
-        first_action(study, maps[mapped[-1]]),
+        first_action(study, maps[task]),
     )
     yield Picture(
         "decisive_reward",
         f"After training ({mean}): how the credit for the decisive reward is shared among actions.",
-        credit_of_last_reward(study, maps[mapped[-1]]),
+        credit_of_last_reward(study, maps[task]),
     )
