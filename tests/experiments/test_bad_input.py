@@ -40,11 +40,11 @@ MISTAKES = {
     ),
     "meta steps of one episode": (
         [META_IRN, "environment.length=1000"],
-        ["method.meta_steps=10", "gives 1", "need 2"],
+        ["method.meta_steps=10", "gives 1", "needs 2"],
     ),
     "replay of two learners": (
         [META_IRN, "training.num_learners=2", "training.train_batch_env_steps=2000"],
-        ["method.replay_iterations=5", "training.num_learners=2"],
+        ["method.replay_iterations=20", "training.num_learners=2"],
     ),
     "no pretrained file": ([META_IRN, "method.pretrained=no.pt"], ["method.pretrained=no.pt"]),
     "lifetimes of nothing": (

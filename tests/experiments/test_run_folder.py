@@ -227,3 +227,10 @@ def test_several_runs_are_read_in_one_call(tmp_path):
         (method, "umbrella_chain", length, 0) for method in ("ppo", "oracle") for length in (2, 3)
     }
     assert (runs == 5).all()
+
+
+def test_settings_that_came_later_are_in_a_configuration_only_where_they_change_something():
+    later = {"balanced_gradient", "outer_episodes"}
+    without = ("method.balanced_gradient=false", "method.outer_episodes=null")
+    assert not later & build("method=meta_irn", *without).config["method"].keys()
+    assert later <= build("method=meta_irn").config["method"].keys()
