@@ -35,8 +35,8 @@ def over_training(study: Study, curves: pd.DataFrame, score: str | None = None) 
     use_style()
     score = score or study.score
     chosen = curves[curves["score"] == score]
-    columns = min(len(study.tasks), 5)
-    rows = -(-len(study.tasks) // columns)
+    rows = -(-len(study.tasks) // 5)
+    columns = -(-len(study.tasks) // rows)
     figure, axes = plt.subplots(
         rows,
         columns,
@@ -58,7 +58,9 @@ def over_training(study: Study, curves: pd.DataFrame, score: str | None = None) 
             )
         draw_brackets(axis, score)
         counts = sorted(set(chosen.loc[chosen["task"] == task, "runs"]))
-        axis.set_title(f"{task} ({' or '.join(map(str, counts))} runs)")
+        # The environment's name would reach into the next panel.
+        named = task.replace(", ", "\n")
+        axis.set_title(f"{named} ({' or '.join(map(str, counts))} runs)")
         axis.xaxis.set_major_formatter(ENV_STEPS)
     for axis in axes.flat[len(study.tasks) :]:
         axis.remove()
