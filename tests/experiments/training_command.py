@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from metairn.experiments import train
+from metairn.experiments import ray_cluster, train
 from metairn.experiments.build import Experiment, build_experiment
 from metairn.experiments.job_configuration import job_configuration
 
@@ -69,6 +69,8 @@ def run_here(*arguments: object, command: ModuleType = train) -> Outcome:
     except Killed:
         code = -9
     finally:
+        while ray_cluster._ahead:  # Of a command that ended before it needed it.
+            ray_cluster._ahead.pop().result()
         sys.argv = argv
         logging.disable(logging.NOTSET)
         GlobalHydra.instance().clear()

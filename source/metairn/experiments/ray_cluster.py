@@ -69,7 +69,7 @@ def start_ray(*trainings: TrainingSettings, inside: bool = False) -> None:
     most = max(cores(), *(len(bundles(training)) for training in trainings))
     if _ahead:
         _ahead.pop().result()
-        if ray.cluster_resources()["CPU"] < most:
+        if ray.is_initialized() and ray.cluster_resources()["CPU"] < most:
             ray.shutdown()
     if not ray.is_initialized():
         try:
