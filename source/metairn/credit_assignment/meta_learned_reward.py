@@ -67,8 +67,14 @@ class MetaLearning:
             raise ValueError(
                 f"inner_learning_rate={rate} is not allowed: it must be above 0 and finite."
             )
-        least = {"inner_steps": 1, "meta_steps": 0, "inner_starts": 1, "replay_iterations": 1}
-        least |= {"inner_episodes": 1, "outer_episodes": 1}
+        least = {
+            "inner_steps": 1,
+            "meta_steps": 0,
+            "inner_starts": 1,
+            "inner_episodes": 1,
+            "outer_episodes": 1,
+            "replay_iterations": 1,
+        }
         for name, minimum in least.items():
             if getattr(self, name) is not None and getattr(self, name) < minimum:
                 raise ValueError(

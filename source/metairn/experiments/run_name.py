@@ -29,13 +29,14 @@ def run_folder(config: dict[str, Any]) -> Path:
 
 
 def is_sure_to_run(config: dict[str, Any]) -> bool:
-    """Whether nothing in its folder says that the run is finished; False if it has no folder.
+    """Whether nothing in its folder says that the run is finished.
 
-    Told without the check of a configuration, which takes seconds of imports.
+    Told without the check of a configuration, which takes seconds of imports; False for one that
+    names no folder to look into, about which the check will say more.
     """
     try:
         return not (run_folder(config) / "DONE").exists()
-    except (BadInput, KeyError, TypeError):
+    except (BadInput, KeyError, TypeError, OSError):
         return False
 
 

@@ -31,26 +31,14 @@ TRUTH = "ground truth"
 PANEL = 1.75  # inches
 
 
-def credit_matrices(study: Study, maps: dict[str, list[CreditMap]], snapshot: int = -1) -> Figure:
+def credit_matrices(study: Study, maps: dict[str, list[CreditMap]]) -> Figure:
     """Credit of every action for every reward, and attention, beside the ground truth.
 
     Args:
         study: for the methods' names.
-        maps: `load_credit_maps` of a task, not empty.
-        snapshot: which of the moments of training.
+        maps: `load_credit_maps` of a task, not empty; their last moments are shown.
     """
-    now = {method: snapshots[snapshot] for method, snapshots in maps.items()}
-
-    def draw(axis: Axes, method: str | None, attention: bool) -> None:
-        shown = next(iter(now.values())) if method is None else now[method]
-        matrix = shown.truth if method is None else _matrix(shown, attention)
-        axis.imshow(matrix, **_colours(matrix, attention), interpolation="nearest")
-        axis.set_xlabel("step attended to" if attention else "reward of step")
-
-    figure = _grid(study, maps, draw)
-    for axis in figure.axes[:1]:
-        axis.set_ylabel("action of step")
-    return figure
+    return _images(study, maps)[0]
 
 
 def credit_over_training(study: Study, maps: dict[str, list[CreditMap]]) -> FuncAnimation:
@@ -60,16 +48,7 @@ def credit_over_training(study: Study, maps: dict[str, list[CreditMap]]) -> Func
         study: for the methods' names.
         maps: `load_credit_maps` of a task, not empty.
     """
-    images: list[tuple[AxesImage, str, bool]] = []
-
-    def draw(axis: Axes, method: str | None, attention: bool) -> None:
-        first = next(iter(maps.values()))[0] if method is None else maps[method][0]
-        matrix = first.truth if method is None else _matrix(first, attention)
-        image = axis.imshow(matrix, **_colours(matrix, attention), interpolation="nearest")
-        if method is not None:
-            images.append((image, method, attention))
-
-    figure = _grid(study, maps, draw)
+    figure, images = _images(study, maps)
     title = figure.suptitle(" ")
 
     def show(moment: int) -> list[Artist]:
@@ -83,6 +62,26 @@ def credit_over_training(study: Study, maps: dict[str, list[CreditMap]]) -> Func
     plt.close(figure)  # It is shown by the animation alone.
     moments = min(map(len, maps.values()))
     return FuncAnimation(figure, show, frames=moments, interval=600)
+
+
+def _images(
+    study: Study, maps: dict[str, list[CreditMap]]
+) -> tuple[Figure, list[tuple[AxesImage, str, bool]]]:
+    """`credit_matrices`, and of each method's image whose it is and whether it is attention."""
+    images = []
+
+    def draw(axis: Axes, method: str | None, attention: bool) -> None:
+        shown = next(iter(maps.values()))[-1] if method is None else maps[method][-1]
+        matrix = shown.truth if method is None else _matrix(shown, attention)
+        image = axis.imshow(matrix, **_colours(matrix, attention), interpolation="nearest")
+        axis.set_xlabel("step attended to" if attention else "reward of step")
+        if method is not None:
+            images.append((image, method, attention))
+
+    figure = _grid(study, maps, draw)
+    for axis in figure.axes[:1]:
+        axis.set_ylabel("action of step")
+    return figure, images
 
 
 def first_action(study: Study, maps: dict[str, list[CreditMap]]) -> Figure:
@@ -165,11 +164,7 @@ def _matrix(shown: CreditMap, attention: bool) -> np.ndarray:
 
 def _colours(matrix: np.ndarray, attention: bool) -> dict[str, Any]:
     low, high = _bounds(matrix, attention)
-    return {
-        "cmap": ATTENTION_COLOURS if attention else CREDIT_COLOURS,
-        "vmin": low,
-        "vmax": high,
-    }
+    return {"cmap": ATTENTION_COLOURS if attention else CREDIT_COLOURS, "vmin": low, "vmax": high}
 
 
 def _bounds(matrix: np.ndarray, attention: bool) -> tuple[float, float]:
