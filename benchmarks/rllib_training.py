@@ -30,8 +30,12 @@ METHODS: dict[str, tuple[str, ...]] = {
         "method.encoder_width=32",
         "method.mixed_discount=null",
         "method.extrinsic_share=0",
+        "method.inner_update=normalised",
+        "+method.inner_learning_rate=0.05",
         "method.outer_data=same",
+        "method.judged_by=return",
         "method.meta_steps=0",
+        "method.restart=false",
         "method.replay_iterations=1",
     ),
 }

@@ -91,6 +91,7 @@ def test_position_alone_knows_nothing_of_what_happened(random_episodes, make_spe
         ("max_importance_ratio", 0.5),
         ("max_importance_ratio", float("inf")),
         ("credit_average", 1.0),
+        ("judged_by", "critic"),
     ],
 )
 def test_bad_settings_are_refused_in_one_sentence(make_spec, monkeypatch, name, value):

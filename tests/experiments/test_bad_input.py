@@ -9,7 +9,9 @@ from metairn.experiments.settings import BadInput
 
 FOUR = "training.minibatches=4"
 META_IRN = "method=meta_irn"
-WITH_POLICY = [META_IRN, "method.meta_steps=0", "method.replay_iterations=1"]
+UNROLLED = "method=meta_irn_unrolled"
+WITH_POLICY = [UNROLLED, "method.meta_steps=0", "method.replay_iterations=1"]
+TWO_LEARNERS = ["training.num_learners=2", "training.train_batch_env_steps=2000"]
 GYMNASIUM = "environment=gymnasium"
 SHORT = "training.budget_env_steps=1000"
 
@@ -36,15 +38,35 @@ MISTAKES = {
     "next of one batch": ([*WITH_POLICY, "method.outer_data=next", SHORT], ["=next", "two"]),
     "next before the policy": (
         [META_IRN, "method.outer_data=next"],
-        ["method.meta_steps=10", "outer_data=next"],
+        ["method.meta_steps=100", "outer_data=next"],
     ),
     "meta steps of one episode": (
         [META_IRN, "environment.length=1000"],
-        ["method.meta_steps=10", "gives 1", "needs 2"],
+        ["method.meta_steps=100", "gives 1", "needs 2"],
     ),
     "replay of two learners": (
-        [META_IRN, "training.num_learners=2", "training.train_batch_env_steps=2000"],
+        [META_IRN, *TWO_LEARNERS],
         ["method.replay_iterations=20", "training.num_learners=2"],
+    ),
+    "natural step of two learners": (
+        [META_IRN, "method.replay_iterations=1", *TWO_LEARNERS],
+        ["method.inner_update=natural", "training.num_learners=2"],
+    ),
+    "natural step with the policy": (
+        [META_IRN, "method.meta_steps=0"],
+        ["inner_update=natural", "meta_steps=0"],
+    ),
+    "single rewards judge an unrolled step": (
+        [UNROLLED, "method.judged_by=reward"],
+        ["judged_by=reward", "inner_update=normalised"],
+    ),
+    "single rewards judge others": (
+        ["method=meta_irn_linear", "method.judged_by=reward"],
+        ["judged_by=reward", "head=redistribution"],
+    ),
+    "restart of an average": (
+        [META_IRN, "+method.credit_average=0.5"],
+        ["restart=True", "credit_average=0.5"],
     ),
     "no pretrained file": ([META_IRN, "method.pretrained=no.pt"], ["method.pretrained=no.pt"]),
     "lifetimes of nothing": (

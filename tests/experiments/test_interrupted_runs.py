@@ -21,7 +21,7 @@ from training_command import (
 
 from metairn.results.run_record import RunRecord
 
-METHODS = {"ppo": ("method=ppo",), "meta_irn": ("method=meta_irn", "method.credit_average=0.5")}
+METHODS = {"ppo": ("method=ppo",), "meta_irn": ("method=meta_irn",)}
 CHECKPOINT_INTERVAL = 3  # iterations
 SHORT = (
     "environment.length=5",

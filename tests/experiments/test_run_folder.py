@@ -230,7 +230,12 @@ def test_several_runs_are_read_in_one_call(tmp_path):
 
 
 def test_settings_that_came_later_are_in_a_configuration_only_where_they_change_something():
-    later = {"balanced_gradient", "outer_episodes"}
-    without = ("method.balanced_gradient=false", "method.outer_episodes=null")
-    assert not later & build("method=meta_irn", *without).config["method"].keys()
-    assert later <= build("method=meta_irn").config["method"].keys()
+    later = {"balanced_gradient", "outer_episodes", "judged_by", "restart"}
+    without = ("balanced_gradient=false", "outer_episodes=null", "judged_by=return")
+    options = [f"method.{each}" for each in without]
+    unrolled = build("method=meta_irn_unrolled", *options).config["method"]
+    assert not later & unrolled.keys()
+    assert {"balanced_gradient", "outer_episodes"} <= build("method=meta_irn_unrolled").config[
+        "method"
+    ].keys()
+    assert {"judged_by", "restart"} <= build("method=meta_irn").config["method"].keys()

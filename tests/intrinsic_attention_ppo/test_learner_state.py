@@ -28,6 +28,18 @@ METHODS = [
             "credit_average": 0.5,
         },
     ),
+    (
+        MetaIRN,
+        {
+            "head": "redistribution",
+            "inner_update": "natural",
+            "judged_by": "reward",
+            "outer_data": "held_out",
+            "meta_steps": 2,
+            "restart": True,
+            "replay_iterations": 2,
+        },
+    ),
 ]
 BOTH = pytest.mark.parametrize(("method", "settings"), METHODS)
 

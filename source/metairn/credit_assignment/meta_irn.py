@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -52,6 +53,8 @@ class MetaIRN(MetaLearnedReward):
     later_settings: ClassVar[Mapping[str, Any]] = {
         "balanced_gradient": False,
         "outer_episodes": None,
+        "judged_by": "return",
+        "restart": False,
     }
 
     def __init__(
@@ -110,17 +113,21 @@ class MetaIRN(MetaLearnedReward):
     def attention(self, episodes: EpisodeBatch) -> Float[Tensor, "B T T"]:
         """How much step t (row) looks at step j (column), or gets of its reward."""
         if self.redistributes:
-            return self._shares(episodes).transpose(1, 2)
+            shares = self.redistribution(episodes).transpose(1, 2)
+            return shares.expand(episodes.num_episodes, -1, -1)
         return self.attend.weights(self.encoded(episodes), episodes.mask)
 
-    def _shares(self, episodes: EpisodeBatch) -> Float[Tensor, "B T T"]:
-        """C[k,t]."""
+    def redistribution(self, episodes: EpisodeBatch) -> Float[Tensor, "b T T"]:
+        """C[k,t]; one matrix, b = 1, for episodes of one length if nothing else is seen of them."""
+        lengths = episodes.lengths
+        if set(self.tokens.parts) <= {"position", "flags"} and bool((lengths == lengths[0]).all()):
+            episodes = episodes.select(torch.zeros_like(lengths[:1]), episodes.mask.shape[1])
         return self.spread.weights(self.tokens(episodes, self.reward_scale), episodes.mask)
 
     def intrinsic_rewards(self, episodes: EpisodeBatch) -> Float[Tensor, "B T"]:
         """r_in, in units of reward."""
         if self.redistributes:
-            moved = episodes.rewards[:, None, :] @ self._shares(episodes)
+            moved = episodes.rewards[:, None, :] @ self.redistribution(episodes)
             return moved.squeeze(1) - episodes.rewards
         encoded = self.encoded(episodes)
         mixed = self.norm(encoded + self.attend(encoded, episodes.mask))

@@ -14,8 +14,9 @@ from metairn.credit_assignment.assigner import Credit, CreditAssigner
 from metairn.credit_assignment.pretrained import load_weights
 from metairn.episodes import EpisodeBatch, EpisodeSpec
 
-InnerUpdateName = Literal["sgd", "adam", "normalised"]
+InnerUpdateName = Literal["sgd", "adam", "normalised", "natural"]
 OuterData = Literal["same", "held_out", "next"]
+JudgedBy = Literal["return", "reward"]
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,27 @@ class MetaLearning:
     """How the meta-gradient of a learned reward is taken.
 
     Args:
-        inner_update: U, the imagined policy update (objectives.meta_gradient).
+        inner_update: U, the imagined policy update: unrolled (objectives.meta_gradient), or a small
+            natural gradient step in closed form (objectives.natural_credit), for meta_steps.
         inner_learning_rate: its step size; None for the policy's own learning rate.
         inner_steps: k, updates that are unrolled.
         outer_data: episodes of the outer loss: the inner ones (`same`), others of the same data
-            (`held_out`), or fresh ones from the updated policy (`next`).
+            (`held_out`; for natural, all but the one that is judged), or fresh ones from the
+            updated policy (`next`).
+        judged_by: what a share of reward k's credit is to raise: the whole `return`, or reward k
+            itself, for a natural inner update of redistributed rewards.
         meta_steps: outer updates in each iteration before the policy moves; 0 takes one with each
             minibatch that the policy learns from instead.
-        inner_starts: M, policy updates that each of the meta_steps imagines side by side; fewer
+        restart: whether the meta_steps of each iteration begin with the weights that the lifetime
+            began with, so that what early noise taught is not for ever.
+        inner_starts: M, policy updates that each of the meta_steps unrolls side by side; fewer
             where there are too few episodes.
         inner_episodes: most episodes of each imagined update, which gets an equal share of half of
-            them; None for no bound.
-        outer_episodes: most episodes of the outer loss of meta_steps; None for all others.
+            them if it is unrolled; None for no bound.
+        outer_episodes: most episodes of the outer loss of unrolled meta_steps; None for all others.
         replay_iterations: K, iterations whose episodes the meta_steps use, the present one's too.
-        max_importance_ratio: bound on how much a step of an earlier policy may weigh.
+        max_importance_ratio: bound on how much a step of an earlier policy may weigh in an unrolled
+            update; a natural one is imagined at the policies that made the episodes.
         credit_average: share of the old in a running mean of the reward network's weights, which
             is what the policy then learns from; 0 for the newest.
     """
@@ -45,7 +53,9 @@ class MetaLearning:
     inner_learning_rate: float | None = None
     inner_steps: int = 1
     outer_data: OuterData = "same"
+    judged_by: JudgedBy = "return"
     meta_steps: int = 0
+    restart: bool = False
     inner_starts: int = 1
     inner_episodes: int | None = None
     outer_episodes: int | None = None
@@ -57,6 +67,7 @@ class MetaLearning:
         for name, value, known in (
             ("inner_update", self.inner_update, get_args(InnerUpdateName)),
             ("outer_data", self.outer_data, get_args(OuterData)),
+            ("judged_by", self.judged_by, get_args(JudgedBy)),
         ):
             if value not in known:
                 raise ValueError(
@@ -90,6 +101,25 @@ class MetaLearning:
                 f"credit_average={self.credit_average} is not allowed: it must be at least 0 and "
                 "below 1."
             )
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        natural = self.inner_update == "natural"
+        if natural and (self.meta_steps < 1 or self.inner_steps > 1):
+            raise ValueError(
+                f"inner_update=natural is not allowed with meta_steps={self.meta_steps} and "
+                f"inner_steps={self.inner_steps}: they must be at least 1 and just 1."
+            )
+        if self.judged_by == "reward" and not natural:
+            raise ValueError(
+                f"judged_by=reward is not allowed with inner_update={self.inner_update}: it must "
+                "be natural."
+            )
+        if self.restart and self.credit_average:
+            raise ValueError(
+                f"restart=True is not allowed with credit_average={self.credit_average}: there is "
+                "nothing to average over."
+            )
         if self.meta_steps and self.outer_data == "next":
             raise ValueError(
                 f"meta_steps={self.meta_steps} is not allowed with outer_data=next: these episodes "
@@ -119,6 +149,8 @@ class MetaLearnedReward(CreditAssigner):
     """
 
     learns_by: Literal["nothing", "meta_gradient", "own_loss"] = "meta_gradient"
+    # Whether r' = C^T r, C[k,t] the share of reward k that step t gets.
+    redistributes: bool = False
     # Settings without which weights of the right shapes would mean something else.
     weights_mean: Mapping[str, Any] = {}
 
@@ -166,14 +198,24 @@ class MetaLearnedReward(CreditAssigner):
         """Once the networks are built: takes the pretrained weights.
 
         Raises:
-            ValueError: if the file does not fit.
+            ValueError: if the file does not fit, or single rewards are to judge what is not made
+                of them.
         """
+        if self.meta_learning.judged_by == "reward" and not self.redistributes:
+            raise ValueError(
+                "judged_by=reward is not allowed here: it must be return, for these rewards are "
+                "not made of the extrinsic ones (head=redistribution is)."
+            )
         if self.pretrained is not None:
             load_weights(self.pretrained, self)
 
     @abstractmethod
     def intrinsic_rewards(self, episodes: EpisodeBatch) -> Float[Tensor, "B T"]:
         """r_in, in units of reward."""
+
+    def redistribution(self, episodes: EpisodeBatch) -> Float[Tensor, "b T T"]:
+        """C[k,t], where `redistributes`; b = 1 if it is the same for all episodes."""
+        raise NotImplementedError
 
     def forward(self, episodes: EpisodeBatch) -> Credit:
         """Extrinsic plus weighted intrinsic rewards, as a new tensor."""

@@ -45,6 +45,12 @@ def check_outer_data(
             f"training.num_learners={training.num_learners}: a checkpoint holds the earlier "
             "episodes of one learner only."
         )
+    if meta_learning.inner_update == "natural" and training.num_learners > 1:
+        raise BadInput(
+            f"method.inner_update=natural is not allowed with training.num_learners="
+            f"{training.num_learners}: every episode is judged by all others, and learners see "
+            "their own only."
+        )
     episodes = _episodes_of_a_learner(training, task)
     if episodes is None:
         return

@@ -10,7 +10,7 @@ and some earlier ones, and the policy then learns from credit that stays as it i
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
+from metairn.intrinsic_attention_ppo.evidence import gather_evidence
 from metairn.intrinsic_attention_ppo.losses import mixed_advantages
 from metairn.intrinsic_attention_ppo.replay import Replay, split_for_meta_step
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
@@ -29,6 +30,7 @@ from metairn.objectives.meta_gradient import (
     Loss,
     Params,
     UpdateState,
+    credit_gradient,
     meta_gradient,
 )
 
@@ -68,6 +70,8 @@ class CreditUpdate:
         self.pending: InnerStart | None = None
         self.replay = Replay()
         self.newest: Tensor | None = None
+        self.first: Tensor | None = None
+        self.score_size: Tensor | None = None
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
 
@@ -87,7 +91,7 @@ class CreditUpdate:
 
     def begin_lifetime(self) -> None:
         """Forgets what earlier policies did."""
-        self.pending = None
+        self.pending = self.first = self.score_size = None
         self.replay = Replay()
 
     def begin(self, rollout: Rollout) -> None:
@@ -104,20 +108,48 @@ class CreditUpdate:
         """
         if self.assigner is None or not self.fixes_credit:
             return
+        settings, parts = self.assigner.meta_learning, self.learner.parts
+        weights = parts.vectors["credit_assigner"].data
+        before = weights.clone()
+        if settings.restart:
+            self.first = before if self.first is None else self.first
+            weights.copy_(self.first)
+            parts.forget({"credit_assigner"})
+        elif self.newest is not None:
+            weights.copy_(self.newest)
+        natural = settings.inner_update == "natural"
+        found = self._natural_gradients(rollout) if natural else self._unrolled_gradients(rollout)
+        for gradient in found:
+            self._move({"credit_assigner": gradient})
+        if settings.credit_average:
+            self.newest = weights.clone()
+            weights.lerp_(before, settings.credit_average)
+
+    def _unrolled_gradients(self, rollout: Rollout) -> Iterator[list[Tensor]]:
+        assert self.assigner is not None
         settings = self.assigner.meta_learning
         pool = self.replay.extended(rollout, settings, self.learner)
-        weights = self.learner.parts.vectors["credit_assigner"].data
-        before = weights.clone()
-        if self.newest is not None:
-            weights.copy_(self.newest)
         for _ in range(settings.meta_steps):
             starts, outer = split_for_meta_step(pool, settings, self.learner._generator)
             found = [self._gradient(self._start(start), outer or start[-1]) for start in starts]
             sums = zip(*(each["credit_assigner"] for each in found), strict=True)
-            self._move({"credit_assigner": [torch.stack(parts).mean(0) for parts in sums]})
-        if settings.credit_average:
-            self.newest = weights.clone()
-            weights.lerp_(before, settings.credit_average)
+            yield [torch.stack(parts).mean(0) for parts in sums]
+
+    def _natural_gradients(self, rollout: Rollout) -> Iterator[list[Tensor]]:
+        learner, assigner = self.learner, self.assigner
+        assert assigner is not None
+        settings = assigner.meta_learning
+        episodes = self.replay.remember(rollout.episodes, settings.replay_iterations)
+        discount, policy = learner.extrinsic_horizon.discount, learner.networks.actor
+        evidence = gather_evidence(episodes, policy, assigner, discount, self.score_size)
+        self.score_size = evidence.size
+        credit_params = learner.parts.parameters["credit_assigner"]
+        for _ in range(settings.meta_steps):
+            loss = evidence.drawn(settings.inner_episodes, learner._generator).outer_loss(
+                assigner, learner.mixed_horizon
+            )
+            self.losses.append(loss.detach())
+            yield credit_gradient(loss, credit_params)
 
     def _move(self, gradient: Mapping[str, Sequence[Tensor]]) -> None:
         self.note(self.learner.parts.step(gradient, self.learner.config.grad_clip))
@@ -238,9 +270,10 @@ class CreditUpdate:
         return {"credit_assigner": gradient}
 
     def get_state(self) -> bytes:
-        """Inner steps that wait for fresh episodes, earlier episodes and the newest weights."""
+        """Inner steps that wait for fresh episodes, earlier episodes, and weights to go on from."""
         buffer = io.BytesIO()
-        torch.save((self.pending, self.replay.batches, self.newest), buffer)
+        held = (self.pending, self.replay.batches, self.newest, self.first, self.score_size)
+        torch.save(held, buffer)
         return buffer.getvalue()
 
     def set_state(self, state: bytes) -> None:
@@ -248,4 +281,4 @@ class CreditUpdate:
         device = next(self.learner.networks.parameters()).device
         # The file is the run's own checkpoint, which RLlib unpickles anyway.
         held = torch.load(io.BytesIO(state), map_location=device, weights_only=False)
-        self.pending, self.replay.batches, self.newest = held
+        self.pending, self.replay.batches, self.newest, self.first, self.score_size = held

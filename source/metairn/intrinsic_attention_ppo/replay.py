@@ -27,6 +27,19 @@ class Replay:
     def __init__(self) -> None:
         self.batches: list[EpisodeBatch] = []
 
+    def remember(self, episodes: EpisodeBatch, iterations: int) -> EpisodeBatch:
+        """Adds an iteration's episodes and returns all that are kept.
+
+        Args:
+            episodes: of this iteration.
+            iterations: K; at 1, nothing is kept for the next.
+        """
+        episodes = replace(episodes, ground_truth=None)
+        if iterations == 1:
+            return episodes
+        self.batches = [*self.batches, episodes][-iterations:]
+        return EpisodeBatch.concatenate(self.batches)
+
     @torch.no_grad()
     def extended(
         self, rollout: Rollout, settings: MetaLearning, learner: IntrinsicAttentionLearner
@@ -41,14 +54,10 @@ class Replay:
             settings: how many iterations are kept, and the bound.
             learner: has the networks.
         """
-        if settings.replay_iterations == 1:
+        episodes = self.remember(rollout.episodes, settings.replay_iterations)
+        if len(self.batches) < 2:
             return rollout
-        episodes = replace(rollout.episodes, ground_truth=None)
-        self.batches = [*self.batches, episodes][-settings.replay_iterations :]
-        if len(self.batches) == 1:
-            return rollout
-        episodes, networks = EpisodeBatch.concatenate(self.batches), learner.networks
-        actor = networks.actor
+        networks, actor = learner.networks, learner.networks.actor
         log_probs = actor.actions.log_prob(actor(episodes.acted_on), episodes.actions)
         log_probs = torch.where(episodes.mask, log_probs, 0.0)
         ratio = (log_probs - episodes.behaviour_log_probs).exp()

@@ -88,6 +88,15 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList([*hidden, linear(sizes[-1], outputs, last_gain)])
 
     def forward(self, inputs: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch o"]:
+        return self._states(inputs)[0].view(*inputs.shape[:-1], -1)
+
+    def features(self, inputs: Float[Tensor, "*batch i"]) -> Float[Tensor, "*batch h"]:
+        """What the last layer sees of the inputs."""
+        if len(self.layers) == 1:
+            return inputs
+        return self._states(inputs)[-1].view(*inputs.shape[:-1], -1)
+
+    def _states(self, inputs: Tensor) -> tuple[Tensor, ...]:
         rows = inputs.reshape(-1, inputs.shape[-1])
         params = [p for layer in self.layers for p in (layer.weight, layer.bias)]
-        return _TanhNetwork.apply(rows, *params)[0].view(*inputs.shape[:-1], -1)
+        return _TanhNetwork.apply(rows, *params)

@@ -146,3 +146,27 @@ class Policy(nn.Module):
         if self.log_std is None:
             return outputs
         return torch.cat([outputs, self.log_std.expand_as(outputs)], dim=-1)
+
+    @torch.no_grad()
+    def scores(
+        self,
+        observations: Float[Tensor, "*batch D"],
+        actions: Tensor,
+        inputs: Float[Tensor, "*batch K"],
+    ) -> Float[Tensor, "*batch F"]:
+        """x = [features, 1] (outer product) d log pi / d outputs: the last layer's policy score.
+
+        Args:
+            observations: o.
+            actions: a.
+            inputs: parameters of the distribution that a was drawn from, those of an earlier policy
+                maybe; for continuous actions the score is that of the means.
+        """
+        features = self.network.features(observations)
+        features = torch.cat([features, torch.ones_like(features[..., :1])], dim=-1)
+        with torch.enable_grad():
+            drawn_from = inputs.detach().requires_grad_()
+            log_probs = self.actions.log_prob(drawn_from, actions)
+            (slopes,) = torch.autograd.grad(log_probs.sum(), drawn_from)
+        slopes = slopes[..., : self.network.layers[-1].out_features]
+        return (slopes[..., :, None] * features[..., None, :]).flatten(-2)

@@ -215,11 +215,21 @@ def meta_gradient(
     state = state or UpdateState.empty(policy_params)
     after = inner_loop.unroll(policy_params, inner_losses, state, first_gradient)
     loss = outer_loss(after)
+    return credit_gradient(loss, credit_params), loss.detach()
+
+
+def credit_gradient(loss: Float[Tensor, ""], credit_params: Sequence[Tensor]) -> list[Tensor]:
+    """d loss / d eta, a tensor per credit parameter; zero for those that this credit does not use.
+
+    Args:
+        loss: L_outer.
+        credit_params: eta.
+
+    Raises:
+        RuntimeError: if the loss does not depend on any of them.
+    """
     gradient = torch.autograd.grad(loss, list(credit_params), allow_unused=True)
     if all(g is None for g in gradient):
         raise RuntimeError("The inner losses do not depend on the credit that is to be learned.")
-    filled = [
-        torch.zeros_like(p) if g is None else g
-        for p, g in zip(credit_params, gradient, strict=True)
-    ]
-    return filled, loss.detach()
+    pairs = zip(credit_params, gradient, strict=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in pairs]
