@@ -30,6 +30,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         "method.encoder_width=32",
         "method.mixed_discount=null",
         "method.extrinsic_share=0",
+        "method.balanced_gradient=false",
         "method.inner_update=normalised",
         "+method.inner_learning_rate=0.05",
         "method.outer_data=same",

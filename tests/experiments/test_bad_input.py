@@ -57,7 +57,7 @@ MISTAKES = {
         ["inner_update=natural", "meta_steps=0"],
     ),
     "single rewards judge an unrolled step": (
-        [UNROLLED, "method.judged_by=reward"],
+        [UNROLLED, "+method.judged_by=reward"],
         ["judged_by=reward", "inner_update=normalised"],
     ),
     "single rewards judge others": (

@@ -8,7 +8,9 @@ from small_runs import SmallRun, small_config
 
 from metairn.credit_assignment.meta_irn import MetaIRN
 from metairn.intrinsic_attention_ppo.evidence import gather_evidence
+from metairn.intrinsic_attention_ppo.losses import policy_advantages
 from metairn.intrinsic_attention_ppo.rollout import Horizon
+from metairn.objectives.advantages import normalise
 
 NOISY = {"length": 10, "distractor_reward": 1.0, "final_reward": 1.0}
 SETTINGS = {
@@ -124,3 +126,31 @@ def test_episodes_of_different_lengths_have_shares_of_their_own(monkeypatch):
     shares = assigner.redistribution(episodes)
     assert shares.shape[0] == 100
     assert not shares[0, 6:].any()
+
+
+def test_small_advantages_stay_small_under_a_floor():
+    run = small_run({"advantage_floor": 0.5, "extrinsic_share": 0.0, "meta_steps": 1})
+    pools = []
+    run.learner._credit_update.before_policy = pools.append
+    run.train(1)
+    (rollout,), assigner = pools, run.networks.credit_assigner
+    mixed = torch.randn(rollout.weights.shape)
+    unit = normalise(mixed, rollout.weights)
+    for size, wanted in ((2.0, 1.0), (0.5, 1.0), (0.1, 0.2)):
+        found = policy_advantages(assigner, rollout, size * unit, torch.tensor(1.0))
+        torch.testing.assert_close(found, wanted * unit)
+
+
+def test_the_floor_remembers_the_largest_advantage_of_a_lifetime():
+    run = small_run({"advantage_floor": 0.5})
+    update, sizes = run.learner._policy_update, []
+    for _ in range(4):
+        run.train(1)
+        sizes.append(float(update.largest_advantage))
+    assert sizes == sorted(sizes)
+    state = run.learner.get_state()
+    other = small_run({"advantage_floor": 0.5})
+    other.learner.set_state(state)
+    assert float(other.learner._policy_update.largest_advantage) == sizes[-1]
+    run.learner.enter_lifetime(1, NOISY, begins=True)
+    assert update.largest_advantage is None

@@ -48,6 +48,8 @@ class CreditAssigner(nn.Module, ABC):
         gae_lambda: lambda of the return of r'; None for that of the extrinsic return.
         extrinsic_share: share of the extrinsic advantage in what the policy learns from; the rest
             is that of r', both in standard deviations.
+        advantage_floor: least divisor of the advantage of r', as a share of its largest standard
+            deviation so far: where nothing is left to gain, what is left is noise. 0 for none.
         credit_learning_rate: step size of the method's own parameters.
         later_settings: those that earlier versions lacked, with the values that change nothing: at
             these they are left out of a run's configuration, so that earlier runs keep theirs.
@@ -60,6 +62,7 @@ class CreditAssigner(nn.Module, ABC):
     discount: float | None = None
     gae_lambda: float | None = None
     extrinsic_share: float = 0.0
+    advantage_floor: float = 0.0
     credit_learning_rate: float = 0.0
 
     reward_scale: Tensor

@@ -55,6 +55,7 @@ class MetaIRN(MetaLearnedReward):
         "outer_episodes": None,
         "judged_by": "return",
         "restart": False,
+        "advantage_floor": 0.0,
     }
 
     def __init__(

@@ -138,6 +138,7 @@ class MetaLearnedReward(CreditAssigner):
             is all the credit of action t.
         mixed_gae_lambda: the same for lambda.
         extrinsic_share: share of the extrinsic advantage in what the policy learns from, 0 to 1.
+        advantage_floor: see CreditAssigner, 0 to 1.
         pretrained: file of a network that was trained before; None for a random one.
         frozen: whether the network stays as it is.
         meta_learning: settings of MetaLearning.
@@ -162,6 +163,7 @@ class MetaLearnedReward(CreditAssigner):
         mixed_discount: float | None = None,
         mixed_gae_lambda: float | None = None,
         extrinsic_share: float = 0.0,
+        advantage_floor: float = 0.0,
         pretrained: str | None = None,
         frozen: bool = False,
         **meta_learning: Annotated[Any, MetaLearning],
@@ -181,6 +183,7 @@ class MetaLearnedReward(CreditAssigner):
             ("mixed_discount", mixed_discount),
             ("mixed_gae_lambda", mixed_gae_lambda),
             ("extrinsic_share", extrinsic_share),
+            ("advantage_floor", advantage_floor),
         ):
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"{name}={share} is not allowed: it must be from 0 to 1.")
@@ -189,6 +192,7 @@ class MetaLearnedReward(CreditAssigner):
         self.discount = mixed_discount
         self.gae_lambda = mixed_gae_lambda
         self.extrinsic_share = extrinsic_share
+        self.advantage_floor = advantage_floor
         self.meta_learning = MetaLearning(**meta_learning)
         self.pretrained = pretrained
         if frozen:

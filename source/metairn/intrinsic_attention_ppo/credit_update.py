@@ -161,7 +161,7 @@ class CreditUpdate:
         settings = self.assigner.meta_learning
         imagined = settings.outer_data == "same" and position % settings.inner_steps == 0
         # What is imagined is learning from r' alone.
-        return imagined and self.assigner.extrinsic_share == 0
+        return imagined and self.assigner.extrinsic_share == self.assigner.advantage_floor == 0
 
     def gradient(
         self, minibatches: list[Rollout], position: int, policy_gradient: Sequence[Tensor] | None

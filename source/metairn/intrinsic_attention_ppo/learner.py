@@ -172,14 +172,15 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
                 )
         return metrics
 
-    def policy_loss(self, entropy_coefficient: float) -> PolicyLoss:
+    def policy_loss(self, entropy_coefficient: float, normalises: bool = True) -> PolicyLoss:
         """The loss of the policy's outputs.
 
         Args:
             entropy_coefficient: weight of the entropy bonus.
+            normalises: false if the advantages are in standard deviations as they come.
         """
-        actions = self.networks.actor.actions
-        return PolicyLoss(actions, self.config.clip_param, entropy_coefficient, reduce_sum)
+        actions, clip = self.networks.actor.actions, self.config.clip_param
+        return PolicyLoss(actions, clip, entropy_coefficient, reduce_sum, normalises)
 
     def enter_lifetime(self, index: int, env_config: dict[str, Any], begins: bool) -> None:
         """Makes ready for a lifetime's episodes and, where it begins, forgets the last policy.
@@ -195,6 +196,7 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
             self.networks.begin_lifetime(index)
             self.parts.forget(set(self.parts.vectors) - {"credit_assigner"})
             self._credit_update.begin_lifetime()
+            self._policy_update.largest_advantage = None
 
     def credit_maps(self, episodes: EpisodeBatch) -> dict[str, np.ndarray]:
         """See measurement.credit_maps."""
@@ -218,6 +220,7 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         state = super().get_state(*args, **kwargs)
         if COMPONENT_OPTIMIZER in state:
             state["credit_update"] = self._credit_update.get_state()
+            state["largest_advantage"] = self._policy_update.largest_advantage
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -225,3 +228,4 @@ class IntrinsicAttentionLearner(PPOTorchLearner):
         super().set_state(state)
         if "credit_update" in state:
             self._credit_update.set_state(state["credit_update"])
+            self._policy_update.largest_advantage = state["largest_advantage"]

@@ -52,21 +52,25 @@ def policy_advantages(
     assigner: CreditAssigner,
     rollout: Rollout,
     mixed: Float[Tensor, "B T"],
+    largest: Float[Tensor, ""] | None = None,
     reduce_sum: ReduceSum = identity,
 ) -> Float[Tensor, "B T"]:
-    """w A_ex / std(A_ex) + (1-w) A_mix / std(A_mix), both less their means; A_mix itself if w = 0.
+    """w A_ex / std(A_ex) + (1-w) A_mix / s, both less their means; A_mix itself if w = 0.
 
     Args:
         assigner: gives w, the extrinsic share.
         rollout: with A_ex.
         mixed: A_mix, the advantages of r'.
+        largest: standard deviation of A_mix, the largest so far, where the method has a floor:
+            s = max(std(A_mix), floor x largest). None for s = std(A_mix).
         reduce_sum: sum over learners.
     """
-    share = assigner.extrinsic_share
-    if share == 0.0:
+    share, weights = assigner.extrinsic_share, rollout.weights
+    if share == 0.0 and largest is None:
         return mixed
-    extrinsic = normalise(rollout.extrinsic_advantages, rollout.weights, reduce_sum)
-    return share * extrinsic + (1 - share) * normalise(mixed, rollout.weights, reduce_sum)
+    floor = None if largest is None else assigner.advantage_floor * largest
+    mixed = (1 - share) * normalise(mixed, weights, reduce_sum, floor)
+    return mixed + share * normalise(rollout.extrinsic_advantages, weights, reduce_sum)
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,14 @@ class PolicyLoss:
         clip: eps of the clipped surrogate.
         entropy_coefficient: weight of the entropy bonus, in units of normalised advantage.
         reduce_sum: differentiable sum over learners.
+        normalises: false if the advantages are in standard deviations as they come.
     """
 
     actions: ActionDistribution
     clip: float
     entropy_coefficient: float
     reduce_sum: ReduceSum
+    normalises: bool = True
 
     def __call__(
         self,
@@ -98,7 +104,7 @@ class PolicyLoss:
         Args:
             inputs: the policy's outputs at each step.
             rollout: what was done there.
-            advantages: A_t, not normalised.
+            advantages: A_t.
         """
         episodes, weights = rollout.episodes, rollout.weights
         if self.entropy_coefficient:
@@ -109,7 +115,7 @@ class PolicyLoss:
             # The density at a padded step may be infinite, and 0 x infinity is no gradient.
             torch.where(episodes.mask, log_probs, 0.0),
             episodes.behaviour_log_probs,
-            normalise(advantages, weights, self.reduce_sum),
+            normalise(advantages, weights, self.reduce_sum) if self.normalises else advantages,
             self.clip,
         )
         if entropy is not None:

@@ -15,6 +15,7 @@ from metairn.intrinsic_attention_ppo.losses import (
 )
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
 from metairn.intrinsic_attention_ppo.rollout import Rollout
+from metairn.objectives.advantages import standard_deviation
 
 if TYPE_CHECKING:
     from metairn.intrinsic_attention_ppo.learner import IntrinsicAttentionLearner
@@ -39,6 +40,7 @@ class PolicyUpdate:
     def __init__(self, learner: IntrinsicAttentionLearner, credit_update: CreditUpdate) -> None:
         self.learner = learner
         self.credit_update = credit_update
+        self.largest_advantage: Tensor | None = None
 
     @torch.no_grad()
     def update_scales(self, rollout: Rollout) -> None:
@@ -87,8 +89,9 @@ class PolicyUpdate:
         share = self.credit_update.reads_policy_gradient(position)
         with torch.set_grad_enabled(share):
             advantages = mixed_advantages(assigner, rollout, learner.mixed_horizon)
-            wanted = policy_advantages(assigner, rollout, advantages, reduce_sum)
-        policy_loss = learner.policy_loss(learner.entropy_coefficient)
+            largest = self._largest(rollout, advantages.detach())
+            wanted = policy_advantages(assigner, rollout, advantages, largest, reduce_sum)
+        policy_loss = learner.policy_loss(learner.entropy_coefficient, largest is None)
         losses = {"actor": policy_loss(networks.actor(observations), rollout, wanted)}
         gradients = learner.parts.gradients(losses, create_graph=True) if share else {}
         gradients |= self.credit_update.gradient(minibatches, position, gradients.get("actor"))
@@ -104,3 +107,12 @@ class PolicyUpdate:
         gradients |= learner.parts.gradients(rest)
         self.credit_update.note(learner.parts.step(gradients, learner.config.grad_clip))
         return {LOSS_NAMES[part]: loss.detach() for part, loss in (losses | rest).items()}
+
+    def _largest(self, rollout: Rollout, mixed: Tensor) -> Tensor | None:
+        """The largest standard deviation of A_mix so far; None for methods without a floor."""
+        if not self.learner.networks.credit_assigner.advantage_floor:
+            return None
+        now = standard_deviation(mixed, rollout.weights, reduce_sum)
+        before = self.largest_advantage
+        self.largest_advantage = now if before is None else torch.maximum(before.to(now), now)
+        return self.largest_advantage

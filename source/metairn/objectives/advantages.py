@@ -125,7 +125,10 @@ def masked_mean(
 
 
 def normalise(
-    values: Float[Tensor, "B T"], weights: Float[Tensor, "B T"], reduce_sum: ReduceSum = identity
+    values: Float[Tensor, "B T"],
+    weights: Float[Tensor, "B T"],
+    reduce_sum: ReduceSum = identity,
+    floor: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, "B T"]:
     """(x - mean) / std over the existing steps of all learners; padded steps may get anything.
 
@@ -135,10 +138,20 @@ def normalise(
         values: x.
         weights: see step_weights.
         reduce_sum: differentiable sum over learners.
+        floor: least divisor; None for none.
     """
     deviations = values - reduce_sum((values * weights).sum())
     # Twice, or the mean's rounding error would pass for a difference where all x are equal.
     deviations = deviations - reduce_sum((deviations * weights).sum())
     variance = reduce_sum((deviations.square() * weights).sum())
     # The floor only guards x that are all equal, where the square root has no derivative.
-    return deviations / (variance + 1e-12).sqrt()
+    deviation = (variance + 1e-12).sqrt()
+    return deviations / (deviation if floor is None else torch.maximum(deviation, floor))
+
+
+def standard_deviation(
+    values: Float[Tensor, "B T"], weights: Float[Tensor, "B T"], reduce_sum: ReduceSum = identity
+) -> Float[Tensor, ""]:
+    """std(x) over the existing steps of all learners; arguments as in normalise."""
+    deviations = values - reduce_sum((values * weights).sum())
+    return reduce_sum((deviations.square() * weights).sum()).sqrt()
