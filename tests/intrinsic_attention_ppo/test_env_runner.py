@@ -2,7 +2,7 @@
 
 import math
 
-import gymnasium
+import gymnasium.envs.classic_control
 import numpy as np
 import pytest
 import torch
