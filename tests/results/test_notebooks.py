@@ -20,10 +20,10 @@ def test_notebooks_run(tmp_path):
     data = tmp_path / "experiment_data"
     for name in ("umbrella_length", "umbrella_length_bsuite"):
         MadeUpStudy(data, name).write_all(lengths=(3, 5), seeds=2)
-    for name in ("", "_noisy"):
+    for name in ("", "_noisy", "_ablations"):
         methods = ("ppo", "meta_irn", "oracle")
         MadeUpStudy(data, f"credit_within_a_lifetime{name}").write_all(methods, (3, 5), seeds=2)
-    for name in ("credit_transfer", "credit_transfer_controls"):
+    for name in ("credit_transfer", "credit_transfer_controls", "credit_transfer_long"):
         transfer = ("ppo", "meta_irn_transferred", "oracle")
         MadeUpStudy(data, name).write_all(transfer, lengths=(20, 50), seeds=5)
     write_search(data / "tuning" / "meta_irn__umbrella_chain", TRIALS)

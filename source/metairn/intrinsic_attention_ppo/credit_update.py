@@ -11,51 +11,27 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
 from metairn.intrinsic_attention_ppo.evidence import gather_evidence
-from metairn.intrinsic_attention_ppo.losses import mixed_advantages
 from metairn.intrinsic_attention_ppo.replay import Replay, split_for_meta_step
 from metairn.intrinsic_attention_ppo.rllib_workarounds import reduce_sum
 from metairn.intrinsic_attention_ppo.rollout import Rollout
-from metairn.objectives.meta_gradient import (
-    INNER_UPDATES,
-    InnerLoop,
-    Loss,
-    Params,
-    UpdateState,
-    credit_gradient,
-    meta_gradient,
+from metairn.intrinsic_attention_ppo.unrolled import (
+    InnerStart,
+    halves,
+    inner_start,
+    unrolled_gradient,
 )
+from metairn.objectives.meta_gradient import credit_gradient
 
 if TYPE_CHECKING:
     from metairn.intrinsic_attention_ppo.learner import IntrinsicAttentionLearner
-
-
-@dataclass(frozen=True)
-class InnerStart:
-    """Where a sequence of inner steps began, and what and how it learned.
-
-    Args:
-        params: theta_0.
-        state: the policy optimiser's memory; None before its first step, and for inner updates that
-            remember nothing.
-        learning_rate: the policy's, as scheduled then.
-        entropy_coefficient: as scheduled then.
-        rollouts: one per inner step.
-    """
-
-    params: Params
-    state: UpdateState | None
-    learning_rate: float
-    entropy_coefficient: float
-    rollouts: list[Rollout]
 
 
 class CreditUpdate:
@@ -187,8 +163,8 @@ class CreditUpdate:
             return {}
         if settings.outer_data == "same":
             return self._gradient(self._start(inner), inner[-1], policy_gradient)
-        halves = [self._halves(rollout) for rollout in inner]
-        return self._gradient(self._start([half[0] for half in halves]), halves[-1][1])
+        pairs = [halves(rollout, self.learner._generator) for rollout in inner]
+        return self._gradient(self._start([pair[0] for pair in pairs]), pairs[-1][1])
 
     def note(self, norms: Mapping[str, Tensor]) -> None:
         """Remembers the gradient norm of an outer update, if one was taken."""
@@ -202,69 +178,17 @@ class CreditUpdate:
         means = {"meta_gradient_norm": self.norms, "outer_loss": self.losses}
         return {name: float(torch.stack(values).mean()) for name, values in means.items()}
 
-    def _halves(self, rollout: Rollout) -> tuple[Rollout, Rollout]:
-        count = rollout.episodes.num_episodes
-        if count < 2:
-            raise ValueError(
-                "outer_data=held_out needs at least two episodes in each minibatch: raise "
-                "train_batch_env_steps or lower minibatches."
-            )
-        order = torch.randperm(count, generator=self.learner._generator)
-        inner, outer = order.to(rollout.episodes.rewards.device).tensor_split(2)
-        steps = rollout.episodes.mask.shape[1]
-        return rollout.select(inner, steps, reduce_sum), rollout.select(outer, steps, reduce_sum)
-
     def _start(self, rollouts: list[Rollout]) -> InnerStart:
         """Where the policy stands now; its parameters are not copied."""
-        learner = self.learner
         assert self.assigner is not None
-        parts = learner.parts
-        params: Params = dict(learner.networks.actor.named_parameters())
-        memory = parts.optimizer.state.get(parts.vectors["actor"])
-        state = None
-        # The step count may be on a GPU, and reading it would be to wait.
-        if memory and self.assigner.meta_learning.inner_update == "adam":
-            moments = (memory["exp_avg"].clone(), memory["exp_avg_sq"].clone())
-            state = UpdateState(*moments, int(memory["step"]))
-        rate = parts.learning_rates["actor"]
-        return InnerStart(params, state, rate, learner.entropy_coefficient, rollouts)
+        return inner_start(self.learner, self.assigner, rollouts)
 
     def _gradient(
         self, start: InnerStart, outer: Rollout, first_gradient: Sequence[Tensor] | None = None
     ) -> dict[str, list[Tensor]]:
-        learner, assigner = self.learner, self.assigner
-        assert assigner is not None
-        settings = assigner.meta_learning
-        inner_loop = InnerLoop(
-            INNER_UPDATES[settings.inner_update],
-            settings.inner_learning_rate or start.learning_rate,
-            # A step of fixed length is the same with clipping and without.
-            None if settings.inner_update == "normalised" else learner.config.grad_clip,
-            reduce_sum,
-        )
-        inner_loss = learner.policy_loss(start.entropy_coefficient)
-        # The outer objective is the extrinsic return alone: no entropy bonus.
-        outer_loss = learner.policy_loss(0.0)
-
-        def outputs(params: Params, rollout: Rollout) -> Tensor:
-            actor = learner.networks.actor
-            return functional_call(actor, params, (rollout.episodes.acted_on,), tie_weights=False)
-
-        def inner(rollout: Rollout) -> Loss:
-            def loss(params: Params) -> Tensor:
-                advantages = mixed_advantages(assigner, rollout, learner.mixed_horizon)
-                return inner_loss(outputs(params, rollout), rollout, advantages)
-
-            return loss
-
-        gradient, value = meta_gradient(
-            lambda params: outer_loss(outputs(params, outer), outer, outer.extrinsic_advantages),
-            [inner(rollout) for rollout in start.rollouts],
-            inner_loop,
-            start.params,
-            learner.parts.parameters["credit_assigner"],
-            start.state,
-            first_gradient,
+        assert self.assigner is not None
+        gradient, value = unrolled_gradient(
+            self.learner, self.assigner, start, outer, first_gradient
         )
         self.losses.append(reduce_sum(value))
         return {"credit_assigner": gradient}
