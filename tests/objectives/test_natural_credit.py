@@ -124,3 +124,12 @@ def test_rewards_that_do_not_come_count_as_nothing():
     rewards = torch.tensor([[1.0, 1.0], [1.0, 9.0]])
     centred = centred_rewards(rewards, torch.tensor([[True, True], [True, False]]))
     torch.testing.assert_close(centred, 2**0.5 * torch.tensor([[0.0, 1.0], [0.0, -1.0]]))
+
+
+def test_a_lone_episode_cannot_be_judged_by_others(data):
+    policy, observations, actions, rewards, mask = (
+        part if isinstance(part, Policy) else part[:1] for part in data
+    )
+    scores = scores_of(policy, observations, actions, mask)
+    with pytest.raises(ValueError, match=r"^inner_update=natural needs at least two episodes"):
+        gains(scores, policy_gradients(scores, rewards, 1.0, True), leave_out=True)

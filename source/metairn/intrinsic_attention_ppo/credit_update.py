@@ -4,7 +4,9 @@ The method chooses the episodes of the outer loss. `same`: the inner ones. `held
 minibatch is halved, one half inner, one outer. `next`: the last k inner steps of an iteration are
 kept, and imagined again when the next episodes, which the policy they led to has collected, are
 there. With meta_steps, the outer updates come before the policy moves, on this iteration's episodes
-and some earlier ones, and the policy then learns from credit that stays as it is.
+and some earlier ones, and the policy then learns from credit that stays as it is. A natural inner
+update is not unrolled: what it would do to the rewards is gathered once, as evidence for all of the
+meta_steps.
 """
 
 from __future__ import annotations

@@ -99,8 +99,16 @@ def gains(
         gradients: what each episode says of grad J_k.
         leave_out: whether grad J_k is that of all other episodes; else this one's is among them,
             and the episode's own noise passes for a gain.
+
+    Raises:
+        ValueError: if there is no other episode.
     """
     num_episodes = len(scores)
+    if leave_out and num_episodes < 2:
+        raise ValueError(
+            "inner_update=natural needs at least two episodes, to judge each by the others: raise "
+            "train_batch_env_steps."
+        )
     total = gradients.sum(dim=0)
     if not leave_out:
         return scores @ (total / num_episodes).t()
