@@ -69,6 +69,7 @@ class Progress:
         if now - self.shown_s >= LINE_INTERVAL_S:
             self.shown_s = now
             rate = (env_steps - self.first_env_steps) / (now - self.started_s)
-            left = (self.budget - env_steps) / max(rate, 1e-9)
+            # Whole episodes may go past the budget.
+            left = max(self.budget - env_steps, 0) / max(rate, 1e-9)
             parts = [f"{env_steps} of {self.budget} env steps", self.latest, f"{left:.0f} s left"]
             print(f"{self.label}: {', '.join(filter(None, parts))}", flush=True)
