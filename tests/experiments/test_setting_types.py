@@ -69,8 +69,8 @@ def test_null_is_refused_where_a_number_is_needed(key):
 
 def test_null_is_accepted_where_a_setting_is_optional():
     assert build("training.max_gradient_norm=null").training.max_gradient_norm is None
-    build("method=meta_irn", "method.inner_learning_rate=null")
-    build("method=meta_irn", "method.inner_learning_rate=0.01")
+    build("method=meta_irn_unrolled", "method.inner_learning_rate=null")
+    build("method=meta_irn_unrolled", "method.inner_learning_rate=0.01")
 
 
 @pytest.mark.parametrize(
