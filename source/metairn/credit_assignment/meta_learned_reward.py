@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -150,7 +151,7 @@ class MetaLearnedReward(CreditAssigner):
     """
 
     learns_by: Literal["nothing", "meta_gradient", "own_loss"] = "meta_gradient"
-    # Whether r' = C^T r, C[k,t] the share of reward k that step t gets.
+    # Whether r' = C^T r and nothing else.
     redistributes: bool = False
     # Settings without which weights of the right shapes would mean something else.
     weights_mean: Mapping[str, Any] = {}
@@ -218,8 +219,12 @@ class MetaLearnedReward(CreditAssigner):
         """r_in, in units of reward."""
 
     def redistribution(self, episodes: EpisodeBatch) -> Float[Tensor, "b T T"]:
-        """C[k,t], where `redistributes`; b = 1 if it is the same for all episodes."""
-        raise NotImplementedError
+        """C[k,t], the share of reward k that step t gets: its own, unless a method moves it.
+
+        b = 1 if it is the same for all episodes.
+        """
+        rewards = episodes.rewards
+        return torch.eye(rewards.shape[1], dtype=rewards.dtype, device=rewards.device)[None]
 
     def forward(self, episodes: EpisodeBatch) -> Credit:
         """Extrinsic plus weighted intrinsic rewards, as a new tensor."""

@@ -128,7 +128,7 @@ def _animate(study: Study, maps: dict[str, dict[str, list[CreditMap]]], images: 
     animation = credit_over_training(study, maps[task])
     path = images / f"{study.name}_credit_over_training.gif"
     temporary = path.with_suffix(".tmp.gif")  # Pillow goes by the last suffix.
-    animation.save(temporary, writer=PillowWriter(fps=2))
+    animation.save(temporary, writer=PillowWriter(fps=2), dpi="figure")
     temporary.replace(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,6 +42,16 @@ class Evidence:
     rewards: Float[Tensor, "B T"]
     gains: Float[Tensor, "B T K"]
     size: Float[Tensor, ""]
+
+    @cached_property
+    def _worth(self) -> Float[Tensor, "T T"]:
+        """D[k,t] = sum_e r_k M[e,t,k]: what it is worth to move reward k to action t."""
+        return torch.einsum("ek,etk->kt", self.rewards, self.gains)
+
+    @cached_property
+    def _worth_in_each(self) -> Float[Tensor, "B T T"]:
+        """The same for each episode by itself, where they have shares of their own."""
+        return torch.einsum("ek,etk->ekt", self.rewards, self.gains)
 
     def drawn(self, most: int | None, generator: torch.Generator) -> Evidence:
         """So many episodes by chance, or all if there are no more.
@@ -81,9 +92,7 @@ class Evidence:
                 shares = shares @ decay_weights(size, decay, shares.dtype, shares.device).t()
             alike = shares.shape[0] == 1
             advantages = self.rewards @ shares[0] if alike else _rows(self.rewards, shares)
-            # D[e,k,t] = r_k M[e,t,k]; one matrix where all episodes have the same shares.
-            names = "ek,etk->kt" if alike else "ek,etk->ekt"
-            gain = (shares * torch.einsum(names, self.rewards, self.gains)).sum()
+            gain = (shares * (self._worth if alike else self._worth_in_each)).sum()
         spread = advantages - masked_mean(advantages, episodes.mask)
         deviation = (masked_mean(spread.square(), episodes.mask) + 1e-12).sqrt()
         return -gain / len(self.rewards) / deviation

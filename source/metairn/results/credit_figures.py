@@ -30,6 +30,9 @@ from metairn.results.style import (
 TRUTH = "ground truth"
 PANEL = 1.75  # inches
 
+# Pixels of a moving picture.
+MAX_WIDTH = 2000
+
 
 def credit_matrices(study: Study, maps: dict[str, list[CreditMap]]) -> Figure:
     """Credit of every action for every reward, and attention, beside the ground truth.
@@ -49,6 +52,8 @@ def credit_over_training(study: Study, maps: dict[str, list[CreditMap]]) -> Func
         maps: `load_credit_maps` of a task, not empty.
     """
     figure, images = _images(study, maps)
+    # A picture of many methods is wide, and every moment is stored in full.
+    figure.set_dpi(min(plt.rcParams["savefig.dpi"], MAX_WIDTH / figure.get_figwidth()))
     title = figure.suptitle(" ")
 
     def show(moment: int) -> list[Artist]:
