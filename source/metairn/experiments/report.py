@@ -117,6 +117,7 @@ def _draw(
 
 def _animate(study: Study, maps: dict[str, dict[str, list[CreditMap]]], images: Path) -> None:
     """Saves the credit matrices over training, where there are any, as a moving picture."""
+    from matplotlib import rc_context
     from matplotlib.animation import PillowWriter
 
     from metairn.results.credit_figures import credit_over_training
@@ -128,7 +129,8 @@ def _animate(study: Study, maps: dict[str, dict[str, list[CreditMap]]], images: 
     animation = credit_over_training(study, maps[task])
     path = images / f"{study.name}_credit_over_training.gif"
     temporary = path.with_suffix(".tmp.gif")  # Pillow goes by the last suffix.
-    animation.save(temporary, writer=PillowWriter(fps=2), dpi="figure")
+    with rc_context({"savefig.dpi": "figure"}):
+        animation.save(temporary, writer=PillowWriter(fps=2))
     temporary.replace(path)
 
 
