@@ -92,15 +92,19 @@ def test_only_methods_that_need_it_look_at_the_ground_truth(assigner, episodes):
         assert torch.equal(assigner(blind).rewards, assigner(episodes).rewards)
 
 
-def test_reward_scale_is_the_root_mean_square_of_existing_rewards(assigner, episodes):
+def test_units_of_reward_are_of_existing_rewards(assigner, episodes):
+    squares = episodes.rewards.square() * episodes.mask
     size = float(episodes.rewards[episodes.mask].square().mean().sqrt())
-    garbage = torch.where(episodes.mask, episodes.rewards, 1e6)
+    peak = float(squares.amax(dim=1).mean().sqrt())
+    assert peak > 1.1 * size
+    garbage = torch.where(episodes.mask, episodes.rewards, float("nan"))
     for factor in (1.0, 10.0):
-        assigner.reward_moments.zero_()
+        assigner.begin_lifetime()
         batch = type(episodes)(**{**vars(episodes), "rewards": factor * garbage})
         assigner.update_scale(batch)
         assert float(assigner.reward_scale) == pytest.approx(factor * size)
-    assigner.reward_moments.zero_()
+        assert float(assigner.reward_peak) == pytest.approx(factor * peak)
+    assigner.begin_lifetime()
     nothing = torch.zeros_like(episodes.rewards)
     assigner.update_scale(type(episodes)(**{**vars(episodes), "rewards": nothing}))
-    assert float(assigner.reward_scale) == 1.0
+    assert float(assigner.reward_scale) == float(assigner.reward_peak) == 1.0

@@ -33,6 +33,26 @@ def test_frozen_learns_nothing_and_a_frozen_random_network_is_possible(make_spec
     assert MetaIRN(make_spec(True), frozen=True, **SETTINGS).learns_by == "nothing"
 
 
+@pytest.mark.parametrize("network", range(5))
+@pytest.mark.parametrize("length", [12, 200, 1000])
+def test_shipped_networks_find_the_cause_at_any_length_size_and_sign_of_reward(
+    make_spec, random_episodes, network, length
+):
+    content = torch.load(file_of_seed("umbrella_chains", network), weights_only=True)
+    # Batches of one size of reward, as an environment's are: the report's and bsuite's.
+    for noise, last in ((0.1, 10.0), (1.0, 1.0)):
+        episodes = random_episodes((length, length), seed=network)
+        rewards = noise * episodes.rewards.sign()
+        rewards[:, -1] = last * torch.tensor([1.0, -1.0])
+        episodes = type(episodes)(**{**vars(episodes), "rewards": rewards.float()})
+        path = file_of_seed("umbrella_chains", network)
+        assigner = MetaIRN(make_spec(True), **content["settings"], pretrained=path)
+        assigner.update_scale(episodes)
+        shares = assigner.redistribution(episodes)
+        assert float(shares[:, -1, 0].min()) >= 0.9
+        assert float(shares[:, :-1, 0].mean(dim=1).max()) <= 0.01
+
+
 def test_a_file_takes_a_few_kilobytes(saved):
     import os
 

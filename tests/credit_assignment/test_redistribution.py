@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metairn.credit_assignment.meta_irn import MetaIRN
-from metairn.credit_assignment.step_tokens import ALL_PARTS, StepTokens
+from metairn.credit_assignment.step_tokens import DEFAULT_PARTS, PARTS, StepTokens
 
 LENGTHS = (3, 6, 1, 4)
 
@@ -41,27 +41,28 @@ def test_a_part_of_the_way_is_the_coefficient(random_episodes, make_spec):
     torch.testing.assert_close(half, 0.5 * (whole + episodes.rewards))
 
 
-@pytest.mark.parametrize("part", ALL_PARTS)
+@pytest.mark.parametrize("part", PARTS)
 def test_a_token_shows_its_parts_and_nothing_else(random_episodes, make_spec, part):
     episodes = random_episodes((4, 4))
     tokens = StepTokens(make_spec(True), [part], 8).double()
-    seen = tokens.features(episodes, torch.tensor(2.0))
+    seen = tokens.features(episodes, torch.tensor(2.0), torch.tensor(5.0))
     time = torch.arange(4) / 4
     expected = {
         "observation": episodes.acted_on,
         "action": torch.nn.functional.one_hot(episodes.actions, 2).double(),
         "reward": episodes.rewards[..., None] / 2.0,
+        "relative_reward": episodes.rewards[..., None] / 5.0,
         "position": torch.stack([time, 1 - time], dim=-1).double().expand(2, -1, -1),
         "flags": torch.tensor([[1.0, 0], [0, 0], [0, 0], [0, 1]]).double().expand(2, -1, -1),
     }
     torch.testing.assert_close(seen, expected[part])
 
 
-def test_all_parts_together_are_what_the_linear_head_sees(random_episodes, make_spec):
+def test_several_parts_stand_beside_each_other(random_episodes, make_spec):
     episodes = random_episodes((4, 4))
-    scale = torch.tensor(2.0)
-    whole = StepTokens(make_spec(True), ALL_PARTS, 8).double().features(episodes, scale)
-    parts = [StepTokens(make_spec(True), [part], 8).features(episodes, scale) for part in ALL_PARTS]
+    units = torch.tensor(2.0), torch.tensor(5.0)
+    whole = StepTokens(make_spec(True), DEFAULT_PARTS, 8).double().features(episodes, *units)
+    parts = [StepTokens(make_spec(True), [p], 8).features(episodes, *units) for p in DEFAULT_PARTS]
     torch.testing.assert_close(whole, torch.cat(parts, dim=-1))
 
 
@@ -100,9 +101,10 @@ def test_bad_settings_are_refused_in_one_sentence(make_spec, monkeypatch, name, 
         redistribution(make_spec(True), **{name: value})
 
 
-def test_balanced_gradient_is_refused_where_it_would_change_the_credit_matrix(make_spec):
+@pytest.mark.parametrize("reward", ["reward", "relative_reward"])
+def test_balanced_gradient_is_refused_where_it_would_change_the_credit_matrix(make_spec, reward):
     with pytest.raises(ValueError, match=r"^balanced_gradient=True is not allowed with tokens"):
-        redistribution(make_spec(True), tokens=["reward", "flags"], balanced_gradient=True)
+        redistribution(make_spec(True), tokens=[reward, "flags"], balanced_gradient=True)
 
 
 def test_fresh_episodes_are_too_late_for_meta_steps(make_spec):

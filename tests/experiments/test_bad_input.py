@@ -147,6 +147,10 @@ MISTAKES = {
         ["-m", "method=ppo,meta_irn", "method.encoder_width=16"],
         ["method.encoder_width", "not a key"],
     ),
+    "a key that the study's method has, and the default one lacks": (
+        ["-m", "study=pretrain", "method.encoder_width=16"],
+        ["method.encoder_width", "none with method=ppo"],
+    ),
     "one job of a sweep": (
         ["-m", "environment.length=2,0,5", "seed=0,1"],
         ["environment.length=0"],

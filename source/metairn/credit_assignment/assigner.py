@@ -66,13 +66,15 @@ class CreditAssigner(nn.Module, ABC):
     credit_learning_rate: float = 0.0
 
     reward_scale: Tensor
+    reward_peak: Tensor
     reward_moments: Tensor
 
     def __init__(self, spec: EpisodeSpec) -> None:
         super().__init__()
         self.spec = spec
         self.register_buffer("reward_scale", torch.ones(()))
-        self.register_buffer("reward_moments", torch.zeros(2))
+        self.register_buffer("reward_peak", torch.ones(()))
+        self.register_buffer("reward_moments", torch.zeros(3))
 
     @abstractmethod
     def forward(self, episodes: EpisodeBatch) -> Credit:
@@ -88,18 +90,28 @@ class CreditAssigner(nn.Module, ABC):
 
     @torch.no_grad()
     def update_scale(self, episodes: EpisodeBatch, reduce_sum: ReduceSum = identity) -> None:
-        """Moves `reward_scale` towards the root mean square of the extrinsic rewards.
+        """Moves the units of reward towards what these episodes show.
 
-        Networks read rewards, and write intrinsic ones, in this unit: a task whose rewards are a
-        thousand times smaller is then the same task.
+            reward_scale = sqrt(mean_{e,t} r^2)        reward_peak = sqrt(mean_e max_t r^2)
+
+        Networks read rewards, and write intrinsic ones, in such a unit: a task whose rewards are a
+        thousand times smaller is then the same task. In units of the peak, one large reward among
+        many small ones looks alike however many these are.
         """
-        square = reduce_sum(masked_mean(episodes.rewards.square(), episodes.mask, reduce_sum))
-        moments = torch.stack([torch.ones_like(square), square]).to(self.reward_moments)
+        squares = torch.where(episodes.mask, episodes.rewards, 0.0).square()
+        peaks = squares.amax(dim=1, keepdim=True)
+        exist = torch.ones_like(peaks, dtype=torch.bool)
+        square = reduce_sum(masked_mean(squares, episodes.mask, reduce_sum))
+        peak = reduce_sum(masked_mean(peaks, exist, reduce_sum))
+        moments = torch.stack([torch.ones_like(square), square, peak]).to(self.reward_moments)
         self.reward_moments.lerp_(moments, 0.1)
-        scale = (self.reward_moments[1] / self.reward_moments[0]).sqrt()
-        self.reward_scale.copy_(scale if scale > 0 else torch.ones_like(scale))
+        weight, *means = self.reward_moments
+        for unit, mean in zip((self.reward_scale, self.reward_peak), means, strict=True):
+            value = (mean / weight).sqrt()
+            unit.copy_(value if value > 0 else torch.ones_like(value))
 
     def begin_lifetime(self) -> None:
         """Forgets what belongs to one policy and its task: the size of the rewards."""
         self.reward_scale.fill_(1.0)
+        self.reward_peak.fill_(1.0)
         self.reward_moments.zero_()

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metairn.credit_assignment.meta_learned_reward import MetaLearnedReward
-from metairn.credit_assignment.step_tokens import ALL_PARTS, StepTokens
+from metairn.credit_assignment.step_tokens import DEFAULT_PARTS, StepTokens
 from metairn.episodes import EpisodeBatch, EpisodeSpec
 from metairn.networks.attention import RedistributionAttention, SelfAttention, sinusoidal_positions
 from metairn.networks.mlp import linear
@@ -32,8 +32,7 @@ class MetaIRN(MetaLearnedReward):
     Args:
         spec: sizes of observations and actions.
         head: linear or redistribution.
-        tokens: what the network sees of a step: any of observation, action, reward, position (time
-            from the start and to the end, relative to the length) and flags (first, last).
+        tokens: what the network sees of a step: see StepTokens.
         encoder_width: d, even and at least 2. At 1 the layer norm returns its bias whatever comes
             in: the published network's reward was one constant.
         null_slot: whether redistribution can throw a reward away.
@@ -62,7 +61,7 @@ class MetaIRN(MetaLearnedReward):
         self,
         spec: EpisodeSpec,
         head: Head = "linear",
-        tokens: Sequence[str] = ALL_PARTS,
+        tokens: Sequence[str] = DEFAULT_PARTS,
         encoder_width: int = 32,
         null_slot: bool = True,
         sharpness: float = 1.0,
@@ -83,7 +82,7 @@ class MetaIRN(MetaLearnedReward):
             raise ValueError(
                 f"sharpness={sharpness} is not allowed: it must be above 0 and finite."
             )
-        if balanced_gradient and "reward" in tokens:
+        if balanced_gradient and {"reward", "relative_reward"} & set(tokens):
             raise ValueError(
                 "balanced_gradient=True is not allowed with tokens that see the reward: it would "
                 "change the credit matrix."
@@ -109,7 +108,7 @@ class MetaIRN(MetaLearnedReward):
         positions = sinusoidal_positions(
             rewards.shape[1], self.encoder_width, rewards.dtype, rewards.device
         )
-        return self.tokens(episodes, self.reward_scale) + positions
+        return self.tokens(episodes, self.reward_scale, self.reward_peak) + positions
 
     def attention(self, episodes: EpisodeBatch) -> Float[Tensor, "B T T"]:
         """How much step t (row) looks at step j (column), or gets of its reward."""
@@ -123,7 +122,8 @@ class MetaIRN(MetaLearnedReward):
         lengths = episodes.lengths
         if set(self.tokens.parts) <= {"position", "flags"} and bool((lengths == lengths[0]).all()):
             episodes = episodes.select(torch.zeros_like(lengths[:1]), episodes.mask.shape[1])
-        return self.spread.weights(self.tokens(episodes, self.reward_scale), episodes.mask)
+        tokens = self.tokens(episodes, self.reward_scale, self.reward_peak)
+        return self.spread.weights(tokens, episodes.mask)
 
     def intrinsic_rewards(self, episodes: EpisodeBatch) -> Float[Tensor, "B T"]:
         """r_in, in units of reward."""

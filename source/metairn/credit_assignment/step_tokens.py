@@ -13,7 +13,8 @@ from metairn.episodes import EpisodeBatch, EpisodeSpec
 from metairn.networks.mlp import linear
 from metairn.networks.tanh import tanh
 
-ALL_PARTS = ("observation", "action", "reward", "position", "flags")
+DEFAULT_PARTS = ("observation", "action", "reward", "position", "flags")
+PARTS = (*DEFAULT_PARTS, "relative_reward")
 
 
 class StepTokens(nn.Module):
@@ -22,7 +23,8 @@ class StepTokens(nn.Module):
     Args:
         spec: sizes of observations and actions.
         parts: any of observation, action (one-hot if discrete), reward (in units of reward_scale),
-            position ([t / length, 1 - t / length]) and flags ([first, last]).
+            relative_reward (in units of reward_peak, which episodes of any length share), position
+            ([t / length, 1 - t / length]) and flags ([first, last]).
         width: d, numbers that a step is encoded in.
 
     Raises:
@@ -31,10 +33,10 @@ class StepTokens(nn.Module):
 
     def __init__(self, spec: EpisodeSpec, parts: Sequence[str], width: int) -> None:
         super().__init__()
-        if not parts or set(parts) - set(ALL_PARTS) or len(set(parts)) < len(parts):
+        if not parts or set(parts) - set(PARTS) or len(set(parts)) < len(parts):
             raise ValueError(
                 f"tokens={list(parts)} is not allowed: it must list one or more of "
-                f"{', '.join(ALL_PARTS)}, each once."
+                f"{', '.join(PARTS)}, each once."
             )
         self.spec = spec
         self.parts = tuple(parts)
@@ -42,13 +44,17 @@ class StepTokens(nn.Module):
             "observation": spec.observation_size,
             "action": spec.action_size,
             "reward": 1,
+            "relative_reward": 1,
             "position": 2,
             "flags": 2,
         }
         self.encoder = linear(sum(sizes[part] for part in parts), width, gain=math.sqrt(2))
 
     def features(
-        self, episodes: EpisodeBatch, reward_scale: Float[Tensor, ""]
+        self,
+        episodes: EpisodeBatch,
+        reward_scale: Float[Tensor, ""],
+        reward_peak: Float[Tensor, ""],
     ) -> Float[Tensor, "B T F"]:
         """x."""
         rewards, lengths = episodes.rewards, episodes.lengths[:, None]
@@ -59,18 +65,23 @@ class StepTokens(nn.Module):
             "observation": lambda: episodes.acted_on,
             "action": lambda: episodes.encoded_actions(self.spec),
             "reward": lambda: (rewards / reward_scale)[..., None],
+            "relative_reward": lambda: (rewards / reward_peak)[..., None],
             "position": lambda: torch.stack([since_start, 1.0 - since_start], dim=-1),
             "flags": lambda: torch.stack([first, episodes.is_last.to(rewards.dtype)], dim=-1),
         }
         return torch.cat([found[part]() for part in self.parts], dim=-1)
 
     def forward(
-        self, episodes: EpisodeBatch, reward_scale: Float[Tensor, ""]
+        self,
+        episodes: EpisodeBatch,
+        reward_scale: Float[Tensor, ""],
+        reward_peak: Float[Tensor, ""],
     ) -> Float[Tensor, "B T d"]:
         """h.
 
         Args:
             episodes: B whole episodes.
-            reward_scale: unit of the rewards.
+            reward_scale: unit of the rewards, as CreditAssigner keeps it.
+            reward_peak: unit of the relative rewards, likewise.
         """
-        return tanh(self.encoder(self.features(episodes, reward_scale)))
+        return tanh(self.encoder(self.features(episodes, reward_scale, reward_peak)))

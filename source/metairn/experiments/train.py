@@ -137,7 +137,8 @@ def explain(error: Exception, arguments: list[str], command: str) -> str:
             names = [n for n in command_help.keys(group, options[0]) if all(n in c for c in common)]
         else:
             names += groups
-        return f"{key.group(1)} is not a key here; allowed: {', '.join(names)}."
+        allowed = ", ".join(names) or f"none with {group}={chosen or groups[group]}, name another"
+        return f"{key.group(1)} is not a key here; allowed: {allowed}."
     return " ".join(text.split())
 
 
