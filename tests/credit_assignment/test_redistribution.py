@@ -110,3 +110,19 @@ def test_balanced_gradient_is_refused_where_it_would_change_the_credit_matrix(ma
 def test_fresh_episodes_are_too_late_for_meta_steps(make_spec):
     with pytest.raises(ValueError, match=r"^meta_steps=2 is not allowed with outer_data=next"):
         redistribution(make_spec(True), meta_steps=2, outer_data="next")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("inner_learning_rate", 0.1),
+        ("inner_starts", 2),
+        ("outer_episodes", 9),
+        ("max_importance_ratio", 2.0),
+    ],
+)
+def test_a_natural_update_refuses_what_only_unrolled_ones_look_at(make_spec, name, value):
+    unrolled = {"meta_steps": 1, name: value}
+    redistribution(make_spec(True), **unrolled)
+    with pytest.raises(ValueError, match=rf"^{name}={value} is not allowed with inner_update=nat"):
+        redistribution(make_spec(True), inner_update="natural", **unrolled)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_args
 
 import torch
@@ -18,6 +18,8 @@ from metairn.episodes import EpisodeBatch, EpisodeSpec
 InnerUpdateName = Literal["sgd", "adam", "normalised", "natural"]
 OuterData = Literal["same", "held_out", "next"]
 JudgedBy = Literal["return", "reward"]
+# Settings that a natural inner update has no use for.
+UNROLLED_ONLY = ("inner_learning_rate", "inner_starts", "outer_episodes", "max_importance_ratio")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,13 @@ class MetaLearning:
                 f"inner_update=natural is not allowed with meta_steps={self.meta_steps} and "
                 f"inner_steps={self.inner_steps}: they must be at least 1 and just 1."
             )
+        for setting in fields(self) if natural else ():
+            value = getattr(self, setting.name)
+            if setting.name in UNROLLED_ONLY and value != setting.default:
+                raise ValueError(
+                    f"{setting.name}={value} is not allowed with inner_update=natural: it must be "
+                    f"{setting.default}, for nothing is unrolled."
+                )
         if self.judged_by == "reward" and not natural:
             raise ValueError(
                 f"judged_by=reward is not allowed with inner_update={self.inner_update}: it must "
