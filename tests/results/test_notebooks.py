@@ -23,9 +23,9 @@ def test_notebooks_run(tmp_path):
     for name in ("", "_noisy", "_ablations"):
         methods = ("ppo", "meta_irn", "oracle")
         MadeUpStudy(data, f"credit_within_a_lifetime{name}").write_all(methods, (3, 5), seeds=2)
-    for name in ("credit_transfer", "credit_transfer_controls", "credit_transfer_long"):
+    for name in ("", "_controls", "_distractors", "_long"):
         transfer = ("ppo", "meta_irn_transferred", "oracle")
-        MadeUpStudy(data, name).write_all(transfer, lengths=(20, 50), seeds=5)
+        MadeUpStudy(data, f"credit_transfer{name}").write_all(transfer, lengths=(20, 50), seeds=5)
     write_search(data / "tuning" / "meta_irn__umbrella_chain", TRIALS)
     shutil.copytree(PLOTS, tmp_path / "plots")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbmake"]
