@@ -48,7 +48,7 @@ def test_shipped_networks_find_the_cause_at_any_length_size_and_sign_of_reward(
         path = file_of_seed("umbrella_chains", network)
         assigner = MetaIRN(make_spec(True), **content["settings"], pretrained=path)
         assigner.update_scale(episodes)
-        shares = assigner.redistribution(episodes)
+        shares = assigner.redistribution(episodes).detach()
         assert float(shares[:, -1, 0].min()) >= 0.9
         assert float(shares[:, :-1, 0].mean(dim=1).max()) <= 0.01
 
