@@ -20,7 +20,7 @@ def test_notebooks_run(tmp_path):
     data = tmp_path / "experiment_data"
     for name in ("umbrella_length", "umbrella_length_bsuite"):
         MadeUpStudy(data, name).write_all(lengths=(3, 5), seeds=2)
-    for name in ("", "_noisy", "_ablations"):
+    for name in ("", "_noisy", "_tuned", "_noisy_tuned", "_ablations"):
         methods = ("ppo", "meta_irn", "oracle")
         MadeUpStudy(data, f"credit_within_a_lifetime{name}").write_all(methods, (3, 5), seeds=2)
     for name in ("", "_controls", "_distractors", "_long"):
