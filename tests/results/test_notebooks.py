@@ -23,7 +23,7 @@ def test_notebooks_run(tmp_path):
     for name in ("", "_noisy", "_tuned", "_noisy_tuned", "_ablations"):
         methods = ("ppo", "meta_irn", "oracle")
         MadeUpStudy(data, f"credit_within_a_lifetime{name}").write_all(methods, (3, 5), seeds=2)
-    for name in ("", "_controls", "_distractors", "_long"):
+    for name in ("", "_controls", "_controls_long", "_distractors", "_long"):
         transfer = ("ppo", "meta_irn_transferred", "oracle")
         MadeUpStudy(data, f"credit_transfer{name}").write_all(transfer, lengths=(20, 50), seeds=5)
     write_search(data / "tuning" / "meta_irn__umbrella_chain", TRIALS)
